@@ -1,0 +1,50 @@
+# The same as plain commands, for Windows too, stands in README.md.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A machine with an NVIDIA driver takes PyPI's CUDA build of torch, any other the CPU wheel.
+CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
+# Where the CPU wheel of torch comes from, if not from the configured index, e.g.
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+ARGS ?=
+
+.PHONY: run test lint format bench demo-model clean
+
+run: $(VENV)/.run-stamp
+	$(BIN)/bimedix2 serve $(ARGS)
+
+test: $(VENV)/.dev-stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev-stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev-stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+demo-model: $(VENV)/.dev-stamp
+	$(BIN)/python -m engine.training.demo_model $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.run-stamp: pyproject.toml $(wildcard constraints/*.txt) | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.dev-stamp: pyproject.toml $(wildcard constraints/*.txt) | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable . --group dev
+	touch $@ $(VENV)/.run-stamp

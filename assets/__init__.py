@@ -1,0 +1,1 @@
+"""Static files: fonts, styles, scripts, prompts, samples and the demonstration model."""

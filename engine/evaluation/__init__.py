@@ -1,0 +1,1 @@
+"""Evaluation: how right answers are, by language, turn and attribute."""

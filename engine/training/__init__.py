@@ -1,0 +1,1 @@
+"""Training: data, the two stages of the paper, and the demonstration model."""

@@ -1,0 +1,1 @@
+"""Two first languages: catalogues, direction, shaping, digits, normalisation."""

@@ -1,0 +1,1 @@
+"""Files in, pixels and geometry out. Knows nothing of the engine."""
