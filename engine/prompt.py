@@ -1,0 +1,244 @@
+r"""The one place where a conversation becomes token ids.
+
+In: messages and a tokenizer. Out: :class:`Rendered`: ids, where the images lie, and which tokens a
+training run learns from. Chat, evaluation and training all use :class:`PromptRenderer`, so that they
+can never drift apart. It knows nothing of tensors or weights.
+
+The layout is Llama 3's: ``<|begin_of_text|>`` (once or twice, see :class:`PromptProfile`), then each
+message as ``<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>``; an image stands at the
+head of the message that brings it, followed by a line feed. Control tokens are placed by id. What a
+user typed is encoded with special tokens switched off, so that a typed ``<|eot_id|>`` or ``<image>``
+stays text.
+
+References
+----------
+BiMediX2, arXiv 2412.07769; the chat layout is that of Llama 3.1's model card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.errors import ConversationShapeError, MissingTokenizerError, PromptTooLongError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenizers import Tokenizer
+
+    from engine.messages import Message
+
+__all__ = ["SYSTEM_TEXT", "ImageSlot", "PromptProfile", "PromptRenderer", "Rendered"]
+
+SYSTEM_TEXT = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+"""Upstream's own system text, used when a conversation brings none."""
+
+_BEGIN, _HEADER, _HEADER_END, _END_OF_TURN = (
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+)
+_SMALLEST_ANSWER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProfile:
+    """What differs between checkpoints in how a conversation is written."""
+
+    image_token_id: int
+    """Id that marks an image position; its embedding is overwritten by the projected features."""
+    image_length: int
+    """Tokens one image fills, e.g. 576 for ViT-L/14 at 336 px."""
+    context_length: int
+    """Most tokens the language model takes, prompt and answer together."""
+    bos_count: int = 1
+    """Copies of ``<|begin_of_text|>``. Upstream's ``llava_llama`` checkpoints were trained with 2: their
+    system text begins with a written one and their tokenizer adds its own."""
+    system_text: str = SYSTEM_TEXT
+    """System message of a conversation that brings none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSlot:
+    """Where one image lies in the ids: ``ids[start : start + length]``."""
+
+    start: int
+    length: int
+    digest: str
+    """Content hash of the image, so that equal ids with different pictures can be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as the model reads it."""
+
+    ids: tuple[int, ...]
+    image_slots: tuple[ImageSlot, ...]
+    loss_mask: tuple[bool, ...]
+    """True at the tokens a training run learns to produce: each assistant text and its end of turn."""
+
+
+class PromptRenderer:
+    """Turns conversations into ids with one tokenizer.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Byte-level BPE with Llama 3's control tokens. A private copy is kept.
+    profile : PromptProfile
+        The checkpoint's way of writing.
+    source : str
+        Named in errors.
+
+    Raises
+    ------
+    MissingTokenizerError
+        If a control token is not in the vocabulary.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, profile: PromptProfile, source: str = "the model") -> None:
+        from tokenizers import Tokenizer as _Tokenizer
+
+        self.profile = profile
+        self._tokenizer = _Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer.encode_special_tokens = True  # typed control tokens stay text
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        missing = [name for name in (_BEGIN, _HEADER, _HEADER_END, _END_OF_TURN) if self._id(name) is None]
+        if missing:
+            raise MissingTokenizerError(source=source, reason=f"it lacks {', '.join(missing)}")
+
+    def _id(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def token_id(self, token: str) -> int:
+        """Id of a control token.
+
+        Raises
+        ------
+        KeyError
+            If the vocabulary does not have it.
+        """
+        found = self._id(token)
+        if found is None:
+            raise KeyError(token)
+        return found
+
+    @property
+    def end_of_turn(self) -> int:
+        """Id of ``<|eot_id|>``."""
+        return self.token_id(_END_OF_TURN)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode plain text; nothing in it becomes a control token."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def render(self, messages: Sequence[Message], *, for_training: bool = False) -> Rendered:
+        """Write a conversation.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+            An optional system message, then user and assistant in turn; images only in user messages.
+        for_training : bool
+            ``True``: the conversation ends with an assistant message, to be learned from. ``False``: it
+            ends with a user message, and the header of the answer is appended.
+
+        Raises
+        ------
+        ConversationShapeError
+            If the order is another one.
+        """
+        _check_order(messages, "assistant" if for_training else "user")
+        writer = _Writer(self)
+        writer.control(*([_BEGIN] * self.profile.bos_count))
+        if messages[0].role != "system":
+            writer.header("system")
+            writer.text("\n\n" + self.profile.system_text)
+            writer.control(_END_OF_TURN)
+        for message in messages:
+            writer.message(message)
+        if not for_training:
+            writer.header("assistant")
+            writer.text("\n\n")
+        return Rendered(tuple(writer.ids), tuple(writer.slots), tuple(writer.learned))
+
+    def answer_room(self, prompt_tokens: int, max_new_tokens: int) -> int:
+        """Tokens left for an answer, at most ``max_new_tokens``.
+
+        Raises
+        ------
+        PromptTooLongError
+            If fewer than 32 tokens (or ``max_new_tokens``, if that is less) would be left.
+        """
+        smallest = min(_SMALLEST_ANSWER, max_new_tokens)
+        room = self.profile.context_length - prompt_tokens
+        if room < smallest:
+            raise PromptTooLongError(found=prompt_tokens, limit=self.profile.context_length - smallest)
+        return min(room, max_new_tokens)
+
+
+class _Writer:
+    """Collects ids, image slots and the loss mask piece by piece."""
+
+    def __init__(self, renderer: PromptRenderer) -> None:
+        self._renderer = renderer
+        self.ids: list[int] = []
+        self.slots: list[ImageSlot] = []
+        self.learned: list[bool] = []
+
+    def _put(self, ids: Sequence[int], *, learned: bool = False) -> None:
+        self.ids.extend(ids)
+        self.learned.extend([learned] * len(ids))
+
+    def control(self, *tokens: str, learned: bool = False) -> None:
+        self._put([self._renderer.token_id(token) for token in tokens], learned=learned)
+
+    def text(self, text: str, *, learned: bool = False) -> None:
+        self._put(self._renderer.encode(text), learned=learned)
+
+    def header(self, role: str) -> None:
+        self.control(_HEADER)
+        self.text(role)
+        self.control(_HEADER_END)
+
+    def image(self, digest: str) -> None:
+        profile = self._renderer.profile
+        self.slots.append(ImageSlot(len(self.ids), profile.image_length, digest))
+        self._put([profile.image_token_id] * profile.image_length)
+
+    def message(self, message: Message) -> None:
+        self.header(message.role)
+        if message.role == "assistant":
+            # the blank line belongs to the header: an answer is generated after it
+            self.text("\n\n")
+            self.text(message.text, learned=True)
+            self.control(_END_OF_TURN, learned=True)
+            return
+        lead = "\n\n"
+        for image in message.images:
+            self.text(lead)
+            self.image(image.digest)
+            lead = "\n"
+        self.text(lead + message.text)
+        self.control(_END_OF_TURN)
+
+
+def _check_order(messages: Sequence[Message], last: str) -> None:
+    roles = [message.role for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    expected = ["user" if index % 2 == 0 else "assistant" for index in range(len(turns))]
+    if not turns or turns != expected or turns[-1] != last:
+        wanted = f"an optional system message, then user and assistant in turn, the last from {last}"
+        raise ConversationShapeError(found=", ".join(roles) or "no message", expected=wanted)
+    if any(message.images for message in messages if message.role != "user"):
+        raise ConversationShapeError(found="an image outside a user message", expected="images from the user")
