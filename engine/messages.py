@@ -28,6 +28,8 @@ __all__ = [
     "ImagePart",
     "Message",
     "Part",
+    "Queued",
+    "Reading",
     "Role",
     "Started",
     "TextPart",
@@ -39,7 +41,8 @@ __all__ = [
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["complete", "length", "stopped", "time_limit"]
 """``complete``: the model ended its answer. ``length``: ``max_new_tokens`` reached.
-``stopped``: the reader closed the stream or asked to stop. ``time_limit``: ``time_limit_s`` ran out."""
+``stopped``: another party stopped the work, e.g. a remote server. ``time_limit``: ``time_limit_s`` ran out.
+A reader who closes the stream gets no further event."""
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
@@ -163,9 +166,25 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """Work has begun: the prompt fits and is being read."""
+class Queued:
+    """Others are being answered first; comes again whenever the place changes."""
 
+    place: int
+    """1 is next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work has begun: the prompt fits."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The prompt is being read, piece by piece; closing the stream here stops the work."""
+
+    tokens_read: int
     prompt_tokens: int
 
 
@@ -185,4 +204,4 @@ class Finished:
     timings: Timings
 
 
-Event = Started | Delta | Finished
+Event = Queued | Started | Reading | Delta | Finished

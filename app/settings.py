@@ -1,0 +1,189 @@
+"""All settings of the application: one frozen object, a unit and a reason for every field.
+
+Defaults are overridden by a TOML file, that by environment variables (``BIMEDIX2_PORT=8080``), those
+by flags of the command line. Reading settings touches no other file and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENVIRONMENT_PREFIX", "Ownership", "Settings", "load_settings"]
+
+ENVIRONMENT_PREFIX = "BIMEDIX2_"
+Ownership = Literal["single", "visitor"]
+
+_MIB = 1024 * 1024
+
+
+def _default_data_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("bimedix2-workstation", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be chosen; a docstring under each field says its unit and why."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback only by default: nothing leaves the machine unasked."""
+    port: int = 7860
+    """TCP port; 0 takes a free one. 7860 is where Hugging Face Spaces looks."""
+    data_folder: Path = Path()
+    """Folder of the history and the de-identified pixels; empty means the operating system's own place."""
+    model: str = ""
+    """Folder or Hub id of a checkpoint; empty means the embedded demonstration model."""
+    backend: str = "local"
+    """Which registered backend answers: ``local`` computes here, ``scripted`` exists for tests."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``auto`` takes CUDA where torch finds it."""
+    threads: int = 0
+    """CPU threads of the model; 0 leaves torch's own choice. On shared cores 1 can be faster than 2."""
+    ownership: Ownership = "single"
+    """``single``: everything belongs to the one user of this machine. ``visitor``: each browser is an
+    owner of its own, known by a random cookie, as a public demonstration needs it."""
+    secure_cookies: bool = False
+    """Mark cookies ``Secure; SameSite=None``, which an https page inside another site's frame needs."""
+    frame_ancestors: tuple[str, ...] = ()
+    """Sites allowed to show the page in a frame, besides itself."""
+    max_upload_bytes: int = 512 * _MIB
+    """Largest upload, in bytes. A multi-frame angiography or tomosynthesis file stays below 512 MiB."""
+    max_new_tokens: int = 512
+    """Longest answer, in tokens; about 350 English or 250 Arabic words on Llama 3's vocabulary."""
+    temperature: float = 0.0
+    """0 gives the same answer to the same question, which a reader can check; upstream samples at 0.1."""
+    top_p: float = 1.0
+    """Nucleus probability, used when the temperature is above 0."""
+    time_limit_s: float = 600.0
+    """Seconds an answer may take after its first token; 0 means no limit."""
+    language: str = "auto"
+    """Language of the command line: ``en``, ``ar`` or ``auto`` (from the environment's locale)."""
+    open_browser: bool = False
+    """Open the page in the default browser once it answers."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder in use, absolute."""
+        chosen = self.data_folder if self.data_folder != Path() else _default_data_folder()
+        return chosen.expanduser().absolute()
+
+    @property
+    def database_path(self) -> Path:
+        """SQLite file of the history."""
+        return self.folder / "history.sqlite3"
+
+    @property
+    def images_folder(self) -> Path:
+        """De-identified pixels, one folder an image."""
+        return self.folder / "images"
+
+    @property
+    def uploads_folder(self) -> Path:
+        """Where an upload lies while it is read; emptied afterwards and at every start."""
+        return self.folder / "uploads"
+
+
+def load_settings(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from all four places.
+
+    Parameters
+    ----------
+    file : Path, optional
+        TOML file; without it ``BIMEDIX2_CONFIG`` names one, and without that none is read.
+    environment : mapping, optional
+        The process's environment by default.
+    flags : mapping, optional
+        Values of the command line; ``None`` means not given.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown name or a value of the wrong type, naming the place it came from.
+    """
+    environment = os.environ if environment is None else environment
+    if file is None and environment.get(ENVIRONMENT_PREFIX + "CONFIG"):
+        file = Path(environment[ENVIRONMENT_PREFIX + "CONFIG"])
+    settings = Settings()
+    if file is not None:
+        settings = _override(settings, _read_toml(file), str(file))
+    from_environment = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name != ENVIRONMENT_PREFIX + "CONFIG"
+    }
+    settings = _override(settings, from_environment, "environment")
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    return _override(settings, given, "command line")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise SettingsError(place=str(file), found=error.strerror, expected="a readable TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(place=str(file), found=str(error), expected="TOML") from error
+
+
+def _override(settings: Settings, values: Mapping[str, Any], place: str) -> Settings:
+    known = {field.name for field in fields(Settings)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise SettingsError(place=place, found=f"the name {name}", expected=", ".join(sorted(known)))
+        changes[name] = _coerce(name, value, getattr(Settings(), name), place)
+    return replace(settings, **changes)
+
+
+def _coerce(name: str, value: Any, default: Any, place: str) -> Any:
+    """Bring a value to the type of its default; strings come from the environment."""
+    expected = type(default).__name__ if not isinstance(default, Path) else "a path"
+    try:
+        result = _convert(value, default)
+    except (TypeError, ValueError):
+        raise SettingsError(place=place, found=f"{name} = {value!r}", expected=expected) from None
+    if name == "ownership" and result not in get_args(Ownership):
+        raise SettingsError(
+            place=place, found=f"{name} = {value!r}", expected=" or ".join(get_args(Ownership))
+        )
+    return result
+
+
+def _convert(value: Any, default: Any) -> Any:
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        words = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
+        if str(value).lower() not in words:
+            raise ValueError(value)
+        return words[str(value).lower()]
+    if isinstance(default, tuple):
+        return tuple(value.split()) if isinstance(value, str) else tuple(str(item) for item in value)
+    if isinstance(default, int):
+        return int(value)
+    return type(default)(value) if not isinstance(default, Path) else Path(value)
