@@ -223,16 +223,21 @@ def _folder_of(source: str | Path) -> Path:
 
 
 def _load_llava(folder: Path, dtype: torch.dtype) -> Any:
+    from safetensors import SafetensorError
     from transformers import LlavaForConditionalGeneration
 
-    model, report = LlavaForConditionalGeneration.from_pretrained(
-        folder,
-        dtype=dtype,
-        output_loading_info=True,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    try:
+        model, report = LlavaForConditionalGeneration.from_pretrained(
+            folder,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below with the others, by name
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(source=folder, reason=str(error).rstrip(".")) from error
     missing, unexpected, mismatched = (
         sorted(map(str, report.get(kind, ())))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")

@@ -1,0 +1,28 @@
+"""Tiny checkpoints shared by the engine's tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.tiny import build_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.checkpoint import LoadedModel
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a tiny checkpoint, once."""
+    return build_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> LoadedModel:
+    """Load the tiny checkpoint, once."""
+    from engine.checkpoint import LoadOptions, load
+
+    return load(tiny_folder, LoadOptions(device="cpu", dtype="float32", threads=1))

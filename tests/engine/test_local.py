@@ -1,0 +1,398 @@
+"""The local backend: the same tokens as the plain way, whole characters, stopping, limits, fairness."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import BackendUnavailableError, PromptTooLongError
+from engine.local import LocalBackend
+from engine.messages import Delta, Finished, GenerationOptions, Message, Queued, Reading, Started
+from tests.engine.tiny import build_checkpoint, random_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from engine.checkpoint import LoadedModel
+
+GREEDY = GenerationOptions(max_new_tokens=12)
+
+
+def answer(backend: LocalBackend, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
+    return "".join(event.text for event in backend.stream(messages, options) if isinstance(event, Delta))
+
+
+def finished(
+    backend: LocalBackend, messages: Sequence[Message], options: GenerationOptions = GREEDY
+) -> Finished:
+    last = list(backend.stream(messages, options))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def plain_answer(loaded: LoadedModel, messages: Sequence[Message], max_new_tokens: int = 12) -> str:
+    """Answer by transformers' own generate, everything computed from the start."""
+    import torch
+
+    rendered = loaded.renderer.render(messages)
+    images = [image for message in messages for image in message.images]
+    ids = torch.tensor([rendered.ids])
+    output = loaded.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **({"pixel_values": torch.cat([loaded.pixel_values(image) for image in images])} if images else {}),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        suppress_tokens=list(loaded.suppressed_ids),
+        eos_token_id=sorted(loaded.stop_ids),
+        pad_token_id=0,
+    )
+    return loaded.renderer.decode(output[0, ids.shape[1] :].tolist())
+
+
+def whole(text: str) -> str:
+    """Leave out the replacement character of a letter that was cut at the end."""
+    return text.rstrip("\ufffd")
+
+
+def conversation(*turns: tuple[int | None, str, str | None]) -> list[Message]:
+    """Build a conversation from (image seed or None, question, answer or None)."""
+    messages: list[Message] = []
+    for seed, question, reply in turns:
+        images = () if seed is None else (random_image(seed),)
+        messages.append(Message.of("user", *images, question))
+        if reply is not None:
+            messages.append(Message.of("assistant", reply))
+    return messages
+
+
+CONVERSATIONS = {
+    "text only": conversation((None, "Hello, who are you?", None)),
+    "image in turn 1": conversation((1, "Which side?", None)),
+    "image in turn 1, text after": conversation((1, "Which side?", "Left."), (None, "في أي جهة؟", None)),
+    "image in turn 3": conversation(
+        (None, "Hi", "Hello."), (None, "Ready?", "Yes."), (2, "Which side?", None)
+    ),
+    "images in turns 1 and 3": conversation((1, "A", "B"), (None, "C", "D"), (2, "Compare", None)),
+}
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS.keys())
+def test_tokens_equal_the_plain_way(tiny: LoadedModel, messages: list[Message]) -> None:
+    """Greedy answers are those of transformers' generate, wherever the images stand."""
+    assert whole(answer(LocalBackend(tiny), messages)) == whole(plain_answer(tiny, messages))
+
+
+def test_several_images_in_one_message_are_all_seen(tiny: LoadedModel) -> None:
+    """Two images in one message equal the plain way."""
+    messages = [Message.of("user", random_image(1), random_image(2), "Compare the two")]
+
+    assert whole(answer(LocalBackend(tiny), messages)) == whole(plain_answer(tiny, messages))
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_another_image_in_any_turn_changes_what_is_computed(tiny: LoadedModel, turn: int) -> None:
+    """An image is seen in whichever turn it comes, also when earlier turns come from the cache."""
+    import torch
+
+    backend = LocalBackend(tiny)
+    logits = []
+    for seed in (10, 11):
+        turns: list[tuple[int | None, str, str | None]] = [
+            (None, "A", "B"),
+            (None, "C", "D"),
+            (None, "E", None),
+        ]
+        turns[turn] = (seed, *turns[turn][1:])
+        list(backend.stream(conversation(*turns), GenerationOptions(max_new_tokens=1)))
+        state = backend._device.states.take(tiny.name, backend_places(tiny, conversation(*turns)))
+        assert state is not None
+        logits.append(state.cache.layers[-1].values[0, :, -1].clone())
+
+    assert not torch.equal(logits[0], logits[1])
+
+
+def backend_places(loaded: LoadedModel, messages: list[Message]) -> Any:
+    from engine.cache import places_of
+
+    return places_of(loaded.renderer.render(messages))
+
+
+TURN = st.tuples(
+    st.one_of(st.none(), st.integers(0, 3)),
+    st.sampled_from(["Which side?", "في أي جهة؟", "And how large is it?", "<|eot_id|> typed"]),
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(TURN, min_size=1, max_size=4), edit=st.integers(0, 3))
+def test_cache_never_changes_an_answer(
+    tiny: LoadedModel, turns: list[tuple[int | None, str]], edit: int
+) -> None:
+    """Over random conversations, with an edited turn and a fork, cached and fresh answers are equal."""
+    cached = LocalBackend(tiny, prefill_chunk=16)
+
+    def talk(questions: list[tuple[int | None, str]]) -> None:
+        messages: list[Message] = []
+        for seed, question in questions:
+            messages += conversation((seed, question, None))
+            reply = answer(cached, messages)
+            assert reply == answer(LocalBackend(tiny), messages)
+            messages.append(Message.of("assistant", reply))
+
+    talk(turns)
+    position = edit % len(turns)
+    talk([*turns[:position], (turns[position][0], "Edited?"), *turns[position + 1 :]])
+    talk([*turns, (3, "A fork")])
+
+
+def test_follow_up_reads_only_what_is_new(tiny: LoadedModel) -> None:
+    """The second turn reuses the whole first one, image and answer included."""
+    backend = LocalBackend(tiny)
+    messages = conversation((1, "Which side?", None))
+    reply = answer(backend, messages)
+    follow_up = [*messages, Message.of("assistant", reply), Message.of("user", "And how large?")]
+
+    usage = finished(backend, follow_up).usage
+
+    assert usage.reused_tokens >= len(tiny.renderer.render(messages).ids)
+    assert usage.reused_tokens < usage.prompt_tokens
+
+
+def test_cache_stays_within_its_budget(tiny: LoadedModel) -> None:
+    """Conversations beyond the byte budget push out the least recently used ones."""
+    backend = LocalBackend(tiny, cache_bytes=100_000)
+
+    for seed in range(12):
+        answer(backend, conversation((seed, "Which side?", None)))
+
+    assert 0 < backend._device.states.bytes <= 100_000
+
+
+def test_events_come_in_order_and_tell_the_tokens(tiny: LoadedModel) -> None:
+    """Started, reading, deltas, one final event whose counts fit."""
+    messages = conversation((1, "Which side?", None))
+
+    events = list(LocalBackend(tiny, prefill_chunk=16).stream(messages, GREEDY))
+
+    total = len(tiny.renderer.render(messages).ids)
+    assert events[0] == Started(total)
+    assert [e.tokens_read for e in events if isinstance(e, Reading)] == [*range(16, total, 16), total]
+    assert sum(isinstance(e, Finished) for e in events) == 1
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.usage.prompt_tokens == total
+    assert last.usage.completion_tokens <= GREEDY.max_new_tokens
+    assert last.timings.first_token_s is not None
+
+
+def test_same_seed_gives_the_same_answer_and_another_seed_another(tiny: LoadedModel) -> None:
+    """Sampling depends on the seed alone; temperature 0 not even on that."""
+    messages = conversation((1, "Which side?", None))
+
+    def sampled(seed: int, temperature: float) -> str:
+        options = GenerationOptions(max_new_tokens=24, temperature=temperature, seed=seed)
+        return answer(LocalBackend(tiny), messages, options)
+
+    assert sampled(1, 1.0) == sampled(1, 1.0)
+    assert len({sampled(seed, 1.0) for seed in range(4)}) > 1
+    assert sampled(1, 0.0) == sampled(2, 0.0)
+
+
+def test_nucleus_of_the_likeliest_token_is_greedy(tiny: LoadedModel) -> None:
+    """A tiny top_p leaves only the likeliest token, whatever the temperature."""
+    messages = conversation((1, "Which side?", None))
+    options = GenerationOptions(max_new_tokens=12, temperature=2.0, top_p=1e-6, seed=5)
+
+    assert answer(LocalBackend(tiny), messages, options) == answer(LocalBackend(tiny), messages)
+
+
+def scripted_tokens(monkeypatch: pytest.MonkeyPatch, ids: Sequence[int]) -> None:
+    """Let the model compute as always, but choose these tokens."""
+    from engine import local
+
+    chosen = iter(ids)
+    monkeypatch.setattr(local._Run, "_sample", lambda *_: next(chosen))
+
+
+def test_arabic_comes_in_whole_characters(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of a letter are held until it is whole, even when each byte is a token of its own."""
+    text = "تَظهر آفةٌ في الرئة 😀 يمين"
+    byte_tokens = [token for char in text for token in byte_ids(tiny, char)]
+    scripted_tokens(monkeypatch, [*byte_tokens, tiny.renderer.end_of_turn])
+
+    options = GenerationOptions(max_new_tokens=200)
+    events = list(LocalBackend(tiny).stream(conversation((None, "؟", None)), options))
+    deltas = [event.text for event in events if isinstance(event, Delta)]
+
+    assert "".join(deltas) == text
+    assert len(deltas) == len(text)
+    assert "\ufffd" not in "".join(deltas)
+
+
+def byte_ids(loaded: LoadedModel, char: str) -> list[int]:
+    """Ids of the single-byte tokens of a character."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    pieces = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(char)
+    return [loaded.tokenizer.token_to_id(unit) for piece, _ in pieces for unit in piece]
+
+
+def test_answer_cut_in_mid_letter_shows_no_broken_one(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the token limit falls inside a letter, that letter is not shown at all."""
+    scripted_tokens(monkeypatch, [*byte_ids(tiny, "ت"), byte_ids(tiny, "ظ")[0]])
+
+    options = GenerationOptions(max_new_tokens=3)
+
+    assert answer(LocalBackend(tiny), conversation((None, "؟", None)), options) == "ت"
+
+
+def test_closing_the_stream_stops_the_work_within_a_token(tiny: LoadedModel) -> None:
+    """After close, the model is not called again, and the place is free for the next one."""
+    backend = LocalBackend(tiny, active_streams=1)
+    calls = 0
+    compute = backend._device.logits
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return compute(*arguments)
+
+    backend._device.logits = counted  # type: ignore[method-assign]
+    stream = backend.stream(conversation((1, "Which side?", None)), GenerationOptions(max_new_tokens=400))
+    for event in stream:
+        if isinstance(event, Delta):
+            break
+    before = calls
+    stream.close()  # type: ignore[attr-defined]
+
+    assert calls == before
+    assert answer(backend, conversation((None, "Hi", None)))
+
+
+def test_stopping_while_the_prompt_is_read(tiny: LoadedModel) -> None:
+    """A stream closed between two chunks has read no further, and what was read is kept for the next try."""
+    backend = LocalBackend(tiny, prefill_chunk=8)
+    messages = conversation((1, "Which side? " * 8, None))
+    stream = backend.stream(messages, GREEDY)
+    assert isinstance(next(stream), Started)
+    assert isinstance(next(stream), Reading)
+    stream.close()  # type: ignore[attr-defined]
+
+    assert finished(backend, messages).usage.reused_tokens == 8
+
+
+def test_too_long_is_refused_before_computing(tmp_path: Path) -> None:
+    """The error holds both numbers, nothing was computed, and a shorter question is answered."""
+    from engine.checkpoint import LoadOptions, load
+
+    loaded = load(build_checkpoint(tmp_path, context_length=160), LoadOptions(device="cpu", dtype="float32"))
+    backend = LocalBackend(loaded)
+    backend._device.logits = pytest.fail  # type: ignore[assignment, method-assign]
+    long = conversation((None, "word " * 300, None))
+    tokens = len(loaded.renderer.render(long).ids)
+
+    with pytest.raises(PromptTooLongError) as caught:
+        next(backend.stream(long, GREEDY))
+
+    assert caught.value.values == {"found": tokens, "limit": 160 - 12}
+    del backend._device.logits
+    assert isinstance(finished(backend, conversation((None, "short", None))), Finished)
+
+
+def test_answer_never_runs_over_the_context(tmp_path: Path) -> None:
+    """The longest answer is cut to the room that is left."""
+    from engine.checkpoint import LoadOptions, load
+
+    loaded = load(build_checkpoint(tmp_path, context_length=200), LoadOptions(device="cpu", dtype="float32"))
+    last = finished(
+        LocalBackend(loaded), conversation((None, "Hi", None)), GenerationOptions(max_new_tokens=5000)
+    )
+
+    assert last.usage.prompt_tokens + last.usage.completion_tokens <= 200
+
+
+def test_time_limit_counts_from_the_first_token(tiny: LoadedModel) -> None:
+    """A limit far shorter than the prefill still lets the first token through, then ends the answer."""
+    backend = LocalBackend(tiny)
+    options = GenerationOptions(max_new_tokens=400, time_limit_s=1e-9)
+
+    last = finished(backend, conversation((1, "Which side?", None)), options)
+
+    assert last.reason == "time_limit"
+    assert 1 <= last.usage.completion_tokens <= 2
+
+
+def test_two_streams_take_turns(tiny: LoadedModel) -> None:
+    """The second reader gets a first piece long before the first answer is complete."""
+    backend = LocalBackend(tiny)
+    long = GenerationOptions(max_new_tokens=200)
+    first = backend.stream(conversation((1, "Which side?", None)), long)
+    for event in first:
+        if isinstance(event, Delta):
+            break
+
+    second = answer(backend, conversation((2, "And here?", None)))
+    rest = list(first)
+
+    assert second == answer(LocalBackend(tiny), conversation((2, "And here?", None)))
+    assert isinstance(rest[-1], Finished)
+
+
+def test_streams_in_threads_do_not_mix(tiny: LoadedModel) -> None:
+    """Answers computed at the same time equal those computed alone."""
+    backend = LocalBackend(tiny, active_streams=2)
+    questions = [conversation((seed, f"Question {seed}", None)) for seed in range(4)]
+    results: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: results.__setitem__(n, answer(backend, questions[n])))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert results == {n: answer(LocalBackend(tiny), questions[n]) for n in range(4)}
+
+
+def test_waiting_streams_are_told_their_place(tiny: LoadedModel) -> None:
+    """With one place, the second stream is told it is next."""
+    backend = LocalBackend(tiny, active_streams=1)
+    first = backend.stream(conversation((1, "A", None)), GREEDY)
+    next(first)
+    second = backend.stream(conversation((2, "B", None)), GREEDY)
+
+    assert next(second) == Queued(1)
+    first.close()  # type: ignore[attr-defined]
+    assert isinstance(next(second), Started)
+
+
+def test_a_closed_backend_says_so(tiny: LoadedModel) -> None:
+    """Work after close is refused with a reason."""
+    backend = LocalBackend(tiny)
+    backend.close()
+
+    with pytest.raises(BackendUnavailableError, match="closed"):
+        next(backend.stream(conversation((None, "Hi", None)), GREEDY))
+
+
+def test_an_error_in_the_model_reaches_the_reader_and_leaves_no_broken_state(tiny: LoadedModel) -> None:
+    """A failure in mid-answer is raised from the stream; the half-written state is dropped."""
+    backend = LocalBackend(tiny)
+    compute = backend._device.logits
+    backend._device.logits = lambda *_: (_ for _ in ()).throw(RuntimeError("boom"))  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match="boom"):
+        list(backend.stream(conversation((1, "Which side?", None)), GREEDY))
+
+    assert len(backend._device.states) == 0
+    backend._device.logits = compute  # type: ignore[method-assign]
+    assert answer(backend, conversation((1, "Which side?", None)))
