@@ -1,0 +1,134 @@
+"""Guarded access to a dataset: damaged, absent and empty attributes are all ``None``.
+
+Text is only ever compared with lists of known codes (:func:`code`), so that nothing a person typed
+leaves a header.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pydicom import Dataset
+
+__all__ = [
+    "PARSER_FAILURES",
+    "code",
+    "get",
+    "group_item",
+    "integer",
+    "items",
+    "number",
+    "numbers",
+    "texts",
+    "uid",
+]
+
+PARSER_FAILURES: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,  # includes RecursionError and NotImplementedError
+    NameError,  # pydicom leaves a variable unbound when a dataset ends inside its first element
+    OSError,
+    EOFError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    InvalidDicomError,
+    BytesLengthException,
+)
+"""What pydicom raises on damaged input."""
+
+
+def get(dataset: Dataset, keyword: str) -> Any:
+    """Value of an attribute, or ``None`` when it is absent, empty or cannot be read."""
+    try:
+        value = dataset.get(keyword)
+    except PARSER_FAILURES:
+        return None
+    return None if value is None or (isinstance(value, str) and not value) else value
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, str | bytes | int | float) or not hasattr(value, "__iter__"):
+        return [value]
+    return list(value)
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """All values as float; an empty list if one of them is not a number. Infinite and NaN are kept."""
+    try:
+        return [float(value) for value in _several(get(dataset, keyword))]
+    except PARSER_FAILURES:
+        return []
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """First value, if it is a finite number."""
+    found = numbers(dataset, keyword)
+    return found[0] if found and math.isfinite(found[0]) else None
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """First value, if it is a whole number."""
+    found = number(dataset, keyword)
+    return int(found) if found is not None and found == int(found) else None
+
+
+def texts(dataset: Dataset, keyword: str) -> list[str]:
+    """All values as text; for comparing only."""
+    try:
+        return [str(value).strip() for value in _several(get(dataset, keyword))]
+    except PARSER_FAILURES:
+        return []
+
+
+def code(dataset: Dataset, keyword: str, known: Collection[str]) -> str:
+    """First value in upper case if it is one of ``known``, else the empty string."""
+    found = texts(dataset, keyword)
+    value = found[0].upper() if found else ""
+    return value if value in known else ""
+
+
+def uid(dataset: Dataset, keyword: str) -> str:
+    """Value of a UID attribute, or the empty string; never shown, only looked up."""
+    found = texts(dataset, keyword)
+    return found[0].rstrip("\0 ") if found else ""
+
+
+def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Items of a sequence; empty when it is absent or no sequence."""
+    found = get(dataset, keyword)
+    try:
+        return [item for item in _several(found) if hasattr(item, "get") and hasattr(item, "group_dataset")]
+    except PARSER_FAILURES:
+        return []
+
+
+def group_item(dataset: Dataset, frame: int, macro: str) -> Dataset | None:
+    """Item of a functional group macro: the frame's own, else the shared one, else ``None``.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16.
+    """
+    own = items(dataset, "PerFrameFunctionalGroupsSequence")
+    for source in (*own[frame : frame + 1], *items(dataset, "SharedFunctionalGroupsSequence")[:1]):
+        found = items(source, macro)
+        if found:
+            return found[0]
+    return None

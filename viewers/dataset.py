@@ -1,0 +1,159 @@
+"""DICOM bytes to a dataset, within limits: the only module that calls pydicom's parser.
+
+References
+----------
+DICOM PS3.10 7 (file format), PS3.5 A.5 (deflated transfer syntax).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from viewers.attributes import PARSER_FAILURES, get, uid
+from viewers.errors import CorruptHeaderError, DecompressionBombError, NotAnImageError, TooLargeError
+from viewers.findings import Finding, finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydicom import Dataset
+
+    from viewers.limits import Limits
+
+__all__ = ["ParsedFile", "has_preamble", "parse", "quiet_pydicom"]
+
+_DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_NATIVE: Final = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
+"""Transfer syntax by (implicit VR, little endian)."""
+_LONG_VR: Final = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
+_WARNINGS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """A dataset, not yet trusted."""
+
+    dataset: Dataset
+    transfer_syntax: str
+    big_endian: bool
+    findings: list[Finding] = field(default_factory=list)
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[list[Any]]:
+    """Collect Python warnings instead of showing them; one thread at a time, since the filter is global."""
+    with _WARNINGS_LOCK, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+def has_preamble(raw: bytes | memoryview) -> bool:
+    """Whether the bytes begin as a DICOM file does."""
+    return bytes(raw[128:132]) == b"DICM"
+
+
+def parse(raw: bytes, limits: Limits) -> ParsedFile:
+    """Parse a file's bytes.
+
+    Raises
+    ------
+    NotAnImageError
+        If it has neither the DICOM preamble nor the attributes every DICOM object has.
+    CorruptHeaderError
+        If the dataset cannot be parsed.
+    DecompressionBombError
+        If a deflated dataset grows beyond ``limits.file_bytes``.
+    TooLargeError
+        If it has more elements than ``limits.elements``.
+    """
+    stated, body = _transfer_syntax(raw)
+    findings = [] if has_preamble(raw) else [finding("no_preamble")]
+    try:
+        dataset, implicit, little = _read(raw, stated, body, limits)
+    except PARSER_FAILURES as error:
+        if not has_preamble(raw):
+            raise NotAnImageError(found="?") from error
+        raise CorruptHeaderError(
+            attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+        ) from error
+    if not has_preamble(raw) and not _is_object(dataset):
+        raise NotAnImageError(found="?")
+    used = stated
+    if not stated:
+        used = _NATIVE.get((implicit, little), "")
+        findings.append(finding("transfer_syntax_repaired", used=used))
+    return ParsedFile(dataset, used, not little, findings)
+
+
+def _is_object(dataset: Dataset) -> bool:
+    """Whether a file without preamble holds a DICOM object: random bytes parse as a few odd elements."""
+    return uid(dataset, "SOPClassUID").startswith("1.2.840.10008.") or (
+        get(dataset, "Rows") is not None and get(dataset, "PhotometricInterpretation") is not None
+    )
+
+
+def _read(raw: bytes, stated: str, body: int, limits: Limits) -> tuple[Dataset, bool, bool]:
+    from pydicom.filereader import read_dataset, read_partial
+
+    if stated in _DEFLATED:
+        inflated = BytesIO(_inflated(raw[body:], limits.file_bytes))
+        return (
+            read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, stop_when=_counter(limits)),
+            False,
+            True,
+        )
+    dataset = read_partial(BytesIO(raw), stop_when=_counter(limits), force=True)
+    implicit, little = dataset.original_encoding
+    return dataset, bool(implicit), bool(little)
+
+
+def _counter(limits: Limits) -> Callable[..., bool]:
+    count = 0
+
+    def stop_when(*_: object) -> bool:
+        nonlocal count
+        count += 1
+        if count > limits.elements:
+            raise TooLargeError(quantity="elements", found=f"> {limits.elements}", limit=limits.elements)
+        return False
+
+    return stop_when
+
+
+def _inflated(data: bytes, limit: int) -> bytes:
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit + 1)
+    if len(inflated) > limit:
+        raise DecompressionBombError(quantity="bytes", found=f"> {limit}", limit=limit)
+    return inflated
+
+
+def _transfer_syntax(raw: bytes) -> tuple[str, int]:
+    """Transfer syntax UID and where the dataset begins, from the file meta information; empty if absent."""
+    at = 132 if has_preamble(raw) else 0
+    found = ""
+    while at + 8 <= len(raw):
+        group, element, vr, short = struct.unpack_from("<HH2sH", raw, at)
+        if group != 2:
+            break
+        head, length = (
+            (12, struct.unpack_from("<L", raw, at + 8)[0])
+            if vr in _LONG_VR and at + 12 <= len(raw)
+            else (8, short)
+        )
+        if element == 0x0010:
+            found = raw[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")
+        at += head + length
+    return found, at

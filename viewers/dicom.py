@@ -1,0 +1,259 @@
+"""One DICOM file to an :class:`~viewers.image.Image`: checked, repaired where that is safe, de-identified.
+
+The dataset lives only inside :func:`open_dicom`. What leaves is pixel data and allow-listed facts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from viewers import attributes as read
+from viewers import display
+from viewers.codestream import read_header, split_fragments
+from viewers.dataset import has_preamble, parse, quiet_pydicom
+from viewers.decoder import CODECS, Codec, require
+from viewers.errors import (
+    CorruptHeaderError,
+    CorruptPixelDataError,
+    NoPixelDataError,
+    TooLargeError,
+    TruncatedFileError,
+    UnsupportedImageError,
+)
+from viewers.findings import finding
+from viewers.geometry import SizePx
+from viewers.image import Image, ImageFacts, display_digest
+from viewers.luts import modality_lut, palette
+from viewers.pixels import DicomFrames, Palette, PixelFormat
+from viewers.record import facts_to_json
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from viewers.codestream import Fragments
+    from viewers.dataset import ParsedFile
+    from viewers.limits import Limits
+
+__all__ = ["open_dicom"]
+
+_GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_COLOR: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
+_PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_ITEM: Final = b"\xfe\xff\x00\xe0"
+_IMAGE_STORAGE: Final = "Image Storage"
+
+
+def open_dicom(raw: bytes, limits: Limits) -> Image:
+    """Open a DICOM file's bytes; its first frame is decoded to prove that it can be.
+
+    Raises
+    ------
+    OpenError
+        With the reason; see the tree in :mod:`viewers.errors`.
+    """
+    with quiet_pydicom() as caught:
+        parsed = parse(raw, limits)
+        frames, describe = _describe(parsed, raw, limits)
+        warned = len({str(warning.message) for warning in caught})
+    if warned:
+        parsed.findings.append(finding("header_warnings", count=warned))
+    frames.read(0)
+    facts = describe(frames)
+    digest = display_digest(facts_to_json(facts, findings=False), frames.data)
+    return Image(facts, frames, digest)
+
+
+def _describe(parsed: ParsedFile, raw: bytes, limits: Limits) -> tuple[DicomFrames, Any]:
+    dataset, found = parsed.dataset, parsed.findings
+    keyword = _pixel_keyword(dataset, raw)
+    fmt = _pixel_format(dataset, keyword)
+    _check_limits(fmt, limits)
+    frames = _frames(parsed, fmt, keyword)
+    spacing = display.spacing(dataset, found)
+    displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
+    _more_findings(parsed, frames.codec)
+    plain = frames.modality_lut is None and all(
+        scale.slope == 1 and not scale.intercept for scale in frames.rescale
+    )
+    values: dict[str, Any] = {
+        "kind": "dicom",
+        "modality": display.modality(dataset),
+        "facts": display.technical_facts(dataset),
+        "size": SizePx(fmt.columns, fmt.rows),
+        "is_color": fmt.is_color,
+        "spacing": spacing,
+        "pixel_aspect": display.pixel_aspect(dataset, spacing),
+        "inverted_by_default": not fmt.is_color and display.inverted(dataset, fmt.photometric),
+        "stored_codes": fmt.stored_codes,
+        "prefers_stored": plain and fmt.bits_stored <= 8,
+        "frames": displays,
+    }
+    return frames, lambda read_frames: ImageFacts(findings=(*found, *read_frames.findings), **values)
+
+
+def _more_findings(parsed: ParsedFile, codec: Codec) -> None:
+    burned_in = display.burned_in(parsed.dataset)
+    if burned_in is not None:
+        parsed.findings.append(burned_in)
+    if codec.lossy or read.code(parsed.dataset, "LossyImageCompression", {"01"}):
+        parsed.findings.append(finding("lossy"))
+    if read.get(parsed.dataset, "ICCProfile") is not None:
+        parsed.findings.append(finding("color_profile_ignored"))
+
+
+def _pixel_keyword(dataset: Dataset, raw: bytes) -> str:
+    for keyword in _PIXELS:
+        if read.get(dataset, keyword) is not None:
+            return keyword
+    kind = _object_kind(dataset)
+    described = read.get(dataset, "Rows") is not None
+    if described or kind.endswith(_IMAGE_STORAGE) or (not kind and has_preamble(raw)):
+        raise TruncatedFileError(part="pixels", found=0, expected="> 0")
+    raise NoPixelDataError(found=kind or display.modality(dataset) or "?")
+
+
+def _object_kind(dataset: Dataset) -> str:
+    """Return the SOP class's name in the standard; empty when it is absent or not the standard's."""
+    from pydicom.uid import UID, UID_dictionary
+
+    sop_class = read.uid(dataset, "SOPClassUID")
+    return str(UID(sop_class).name) if sop_class in UID_dictionary else ""
+
+
+def _needed(dataset: Dataset, keyword: str, lowest: int, highest: int, default: int | None = None) -> int:
+    value = read.integer(dataset, keyword)
+    if value is None:
+        value = default
+    if value is None or not lowest <= value <= highest:
+        raise CorruptHeaderError(
+            attribute=keyword, found="?" if value is None else value, expected=f"{lowest}-{highest}"
+        )
+    return value
+
+
+def _pixel_format(dataset: Dataset, keyword: str) -> PixelFormat:
+    """Check the attributes of the image pixel module (PS3.3 C.7.6.3.1)."""
+    samples = _needed(dataset, "SamplesPerPixel", 1, 4, 1)
+    stated = (read.texts(dataset, "PhotometricInterpretation") or [""])[0].upper()
+    photometric = stated if stated in _GREY | _COLOR | {"PALETTE COLOR"} else ""
+    fits = photometric in _COLOR if samples == 3 else photometric not in _COLOR and samples == 1
+    if not fits or not photometric:
+        kind = read.code(
+            dataset,
+            "PhotometricInterpretation",
+            {"ARGB", "CMYK", "HSV", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "XYB"},
+        )
+        text = f"{samples} x {photometric or kind or '?'}"
+        raise UnsupportedImageError(found=text, expected="1 x MONOCHROME1/2, PALETTE COLOR; 3 x RGB, YBR")
+    is_float = keyword != "PixelData"
+    allocated = _needed(dataset, "BitsAllocated", 1, 64)
+    if allocated not in ({32, 64} if is_float else {1, 8, 16, 32}):
+        raise UnsupportedImageError(found=f"BitsAllocated {allocated}", expected="1, 8, 16, 32")
+    stored = read.integer(dataset, "BitsStored")
+    stored = stored if stored is not None and 1 <= stored <= allocated else allocated
+    high = read.integer(dataset, "HighBit")
+    return PixelFormat(
+        rows=_needed(dataset, "Rows", 1, 2**32 - 1),
+        columns=_needed(dataset, "Columns", 1, 2**32 - 1),
+        samples=samples,
+        photometric=photometric,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high if high is not None and stored - 1 <= high < allocated else stored - 1,
+        signed=_needed(dataset, "PixelRepresentation", 0, 1, 0) == 1,
+        planar=samples == 3 and _needed(dataset, "PlanarConfiguration", 0, 1, 0) == 1,
+        frame_count=max(_needed(dataset, "NumberOfFrames", 0, 2**31 - 1, 1), 1),
+        is_float=is_float,
+    )
+
+
+def _check_limits(fmt: PixelFormat, limits: Limits) -> None:
+    """Refuse before anything of that size is allocated."""
+    decoded = fmt.rows * fmt.columns * fmt.frame_count * (3 if fmt.is_color else 2)
+    for quantity, found, limit in (
+        ("pixels per frame", fmt.rows * fmt.columns, limits.pixels_per_frame),
+        ("frames", fmt.frame_count, limits.frames),
+        ("decoded bytes", decoded, limits.decoded_bytes),
+    ):
+        if found > limit:
+            raise TooLargeError(quantity=quantity, found=found, limit=limit)
+
+
+def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
+    dataset = parsed.dataset
+    value = read.get(dataset, keyword)
+    if not isinstance(value, bytes):
+        raise CorruptHeaderError(attribute=keyword, found="?", expected="bytes")
+    codec, fragments = _coding(parsed, fmt, memoryview(value))
+    order = ">" if parsed.big_endian else "<"
+    lookup = {"signed": fmt.signed, "big_endian": parsed.big_endian}
+    colors = palette(dataset, **lookup) if fmt.photometric == "PALETTE COLOR" else None
+    if fmt.photometric == "PALETTE COLOR" and colors is None:
+        raise CorruptHeaderError(
+            attribute="PaletteColorLookupTableData", found="?", expected="PS3.3 C.7.6.3.1.6"
+        )
+    return DicomFrames(
+        format=fmt,
+        data=memoryview(value),
+        codec=codec,
+        fragments=fragments,
+        order=order if fmt.bits_allocated > 8 else "<",
+        rescale=display.rescales(dataset, fmt.frame_count, parsed.findings),
+        modality_lut=None if fmt.is_color else modality_lut(dataset, **lookup),
+        padding=_padding(dataset),
+        palette=None if colors is None else Palette(*colors),
+    )
+
+
+def _padding(dataset: Dataset) -> tuple[float, float] | None:
+    """Return PixelPaddingValue and the other end of its range (PS3.3 C.7.5.1.1.2)."""
+    value = read.number(dataset, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = read.number(dataset, "PixelPaddingRangeLimit")
+    other = value if limit is None else limit
+    return min(value, other), max(value, other)
+
+
+def _coding(parsed: ParsedFile, fmt: PixelFormat, data: memoryview) -> tuple[Codec, Fragments | None]:
+    """How the pixels are really coded; a label that contradicts the data is repaired and noticed."""
+    expected = (fmt.native_frame_bits * fmt.frame_count + 7) // 8
+    encapsulated = bytes(data[:4]) == _ITEM and len(data) != expected
+    stated = CODECS.get(parsed.transfer_syntax)
+    if (
+        not encapsulated
+        and (stated is None or stated.codec != "none")
+        and len(data) in {expected, expected + 1}
+    ):
+        parsed.findings.append(finding("transfer_syntax_repaired", used="1.2.840.10008.1.2.1"))
+        stated = CODECS["1.2.840.10008.1.2.1"]
+    if encapsulated and (stated is None or stated.codec == "none"):
+        stated = _sniffed(parsed, data)
+    codec = stated or require(parsed.transfer_syntax)
+    require(codec.uid)
+    if codec.codec == "none":
+        if len(data) < expected:
+            raise TruncatedFileError(part="pixels", found=len(data), expected=expected)
+        return codec, None
+    try:
+        return codec, split_fragments(data, fmt.frame_count)
+    except ValueError as error:
+        raise CorruptPixelDataError(frame=1, reason=str(error)) from error
+
+
+def _sniffed(parsed: ParsedFile, data: memoryview) -> Codec:
+    """Codec of encapsulated data whose transfer syntax is missing or says it is not compressed."""
+    try:
+        start, stop = split_fragments(data, 1)[0][0]
+    except ValueError as error:
+        raise CorruptPixelDataError(frame=1, reason=str(error)) from error
+    header = read_header(bytes(data[start:stop]))
+    if header is None:
+        return require(parsed.transfer_syntax)
+    used = next(
+        codec
+        for codec in CODECS.values()
+        if codec.codec == header.coding and (codec.lossy or header.coding != "jpeg8")
+    )
+    parsed.findings.append(finding("transfer_syntax_repaired", used=used.uid))
+    return used

@@ -1,0 +1,208 @@
+"""Errors of the viewers: what was found, what was expected, what to do next.
+
+The tree::
+
+    ViewerError                        everything below; carries a catalogue key and named values
+    ├── OpenError                      a file that cannot be opened
+    │   ├── NotAnImageError            neither DICOM nor a picture
+    │   ├── TruncatedFileError         the file ends too early
+    │   ├── NoPixelDataError           DICOM without pixels: a report, a plan, a waveform
+    │   ├── MissingDecoderError        no decoder for the transfer syntax
+    │   ├── UnsupportedImageError      a structure that is not displayed
+    │   ├── CorruptHeaderError         attributes the pixels need are missing or impossible
+    │   ├── CorruptPixelDataError      the pixels cannot be decoded
+    │   └── TooLargeError              more bytes, pixels or frames than the limits allow
+    │       └── DecompressionBombError a small file that grows beyond the limits
+    ├── ViewError                      a description of what is on screen that cannot be drawn
+    │   ├── InvalidViewError           unknown or wrongly typed entries
+    │   ├── FrameOutOfRangeError
+    │   ├── RegionOutOfBoundsError
+    │   └── ViewMismatchError          the view belongs to another image
+    └── StoredImageError               a stored image that is damaged or of another version
+
+``str(error)`` is an English sentence. ``error.key`` and ``error.values`` let the application show the
+same sentence from its catalogue in the user's language. No value is ever taken from the text of a
+header: names, identifiers and descriptions do not reach an error.
+Mistakes of the programmer (a window of negative width) are ``ValueError`` and ``TypeError``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "CorruptHeaderError",
+    "CorruptPixelDataError",
+    "DecompressionBombError",
+    "FrameOutOfRangeError",
+    "InvalidViewError",
+    "MissingDecoderError",
+    "NoPixelDataError",
+    "NotAnImageError",
+    "OpenError",
+    "RegionOutOfBoundsError",
+    "StoredImageError",
+    "TooLargeError",
+    "TruncatedFileError",
+    "UnsupportedImageError",
+    "ViewError",
+    "ViewMismatchError",
+    "ViewerError",
+]
+
+
+class ViewerError(Exception):
+    """Base of everything the viewers report to a user.
+
+    Parameters
+    ----------
+    **values : object
+        Values named in ``template``.
+    """
+
+    key: ClassVar[str] = "viewers.error"
+    template: ClassVar[str] = "The image could not be shown: {reason}."
+
+    def __init__(self, **values: object) -> None:
+        self.values = values
+        super().__init__(self.template.format(**values))
+
+
+class OpenError(ViewerError):
+    """A file that cannot be opened."""
+
+    key = "viewers.open"
+    template = "The file cannot be opened: {reason}."
+
+
+class NotAnImageError(OpenError):
+    """Neither DICOM nor a picture of a known kind."""
+
+    key = "viewers.not_an_image"
+    template = (
+        "This file is not an image that can be opened: found {found}, expected DICOM, PNG, JPEG, TIFF or BMP. "
+        "Choose another file."
+    )
+
+
+class TruncatedFileError(OpenError):
+    """The file ends before its pixels do."""
+
+    key = "viewers.truncated"
+    template = (
+        "The file is incomplete: found {found} bytes of {part}, expected {expected}. "
+        "Copy or export it again from its source."
+    )
+
+
+class NoPixelDataError(OpenError):
+    """A DICOM object that holds no image."""
+
+    key = "viewers.no_pixels"
+    template = "This DICOM file holds no image: it is of the kind {found}. Choose a file that holds an image."
+
+
+class MissingDecoderError(OpenError):
+    """No decoder for the transfer syntax."""
+
+    key = "viewers.missing_decoder"
+    template = (
+        "The pixels are compressed as {syntax} ({uid}), which {plugin} cannot decode here; needed: {package}. "
+        "Export the image uncompressed, or install what is missing."
+    )
+
+
+class UnsupportedImageError(OpenError):
+    """A structure of pixels that is not displayed."""
+
+    key = "viewers.unsupported"
+    template = (
+        "This kind of image is not supported: found {found}, expected {expected}. "
+        "Export the image in another form."
+    )
+
+
+class CorruptHeaderError(OpenError):
+    """Attributes the pixels need are missing or impossible."""
+
+    key = "viewers.corrupt_header"
+    template = (
+        "The description of the pixels is damaged: {attribute} is {found}, expected {expected}. "
+        "Copy or export the file again from its source."
+    )
+
+
+class CorruptPixelDataError(OpenError):
+    """The pixels cannot be decoded."""
+
+    key = "viewers.corrupt_pixels"
+    template = (
+        "The pixels of frame {frame} cannot be decoded: {reason}. "
+        "Copy or export the file again from its source."
+    )
+
+
+class TooLargeError(OpenError):
+    """More bytes, pixels or frames than the limits allow; found from headers, before decoding."""
+
+    key = "viewers.too_large"
+    template = (
+        "The file is too large to be opened safely: {quantity} is {found}, and at most {limit} is allowed. "
+        "Open a smaller part of it, or raise the limit in the settings."
+    )
+
+
+class DecompressionBombError(TooLargeError):
+    """A small file that grows beyond the limits when decompressed."""
+
+    key = "viewers.bomb"
+    template = (
+        "The file was refused because it grows beyond what is safe when decompressed: {quantity} is {found}, "
+        "and at most {limit} is allowed. Do not open it unless you know where it comes from."
+    )
+
+
+class ViewError(ViewerError):
+    """A description of what is on screen that cannot be drawn."""
+
+    key = "viewers.view"
+    template = "This view cannot be drawn: {reason}."
+
+
+class InvalidViewError(ViewError):
+    """Unknown, missing or wrongly typed entries, or values that fit no image of this kind."""
+
+    key = "viewers.view_invalid"
+    template = "This view cannot be drawn: {entry} is {found}, expected {expected}. Open the image again and choose a new view."
+
+
+class FrameOutOfRangeError(ViewError):
+    """A frame the image does not have."""
+
+    key = "viewers.frame_out_of_range"
+    template = (
+        "Frame {found} does not exist: the image has {count} frames, counted from 1. Choose another frame."
+    )
+
+
+class RegionOutOfBoundsError(ViewError):
+    """A region that leaves the image or is empty."""
+
+    key = "viewers.region_out_of_bounds"
+    template = (
+        "The region {found} is not inside the image, which is {expected} pixels large. Draw the region again."
+    )
+
+
+class ViewMismatchError(ViewError):
+    """The view was made for another image."""
+
+    key = "viewers.view_mismatch"
+    template = "This view belongs to another image: found {found}, expected {expected}. Open the image it was made for."
+
+
+class StoredImageError(ViewerError):
+    """A stored image that is missing, damaged or of another version."""
+
+    key = "viewers.stored_image"
+    template = "The stored image cannot be read: {reason}. Open the original file again."

@@ -1,0 +1,62 @@
+"""What was noticed while opening an image that the reader should know, in no language.
+
+A :class:`Finding` is a key and numbers or technical codes; the catalogue has the same keys and the texts.
+Nothing in a finding is taken from free text of a header.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TEMPLATES", "Finding", "finding"]
+
+TEMPLATES: Final[Mapping[str, str]] = {
+    "finding.burned_in_stated": "The file says that text is burned into the picture: it may name the patient.",
+    "finding.burned_in_possible": "Images of this kind ({modality}) often have text burned in: check for names.",
+    "finding.lossy": "The image was compressed with losses.",
+    "finding.quantised": "Values were reduced to 65536 steps of {step} each.",
+    "finding.values_clipped": "{count} values that are not numbers are drawn black.",
+    "finding.header_warnings": "{count} entries of the header break the standard and were read leniently.",
+    "finding.no_preamble": "The file lacks the DICOM preamble; it was read without.",
+    "finding.transfer_syntax_repaired": "The transfer syntax was missing or wrong; {used} was used.",
+    "finding.codestream_differs": "The pixels are compressed as {found}, not as the header says ({stated}).",
+    "finding.window_unusable": "The file's window (centre {center}, width {width}) cannot be used.",
+    "finding.rescale_unusable": "The file's rescale slope or intercept cannot be used; stored values are shown.",
+    "finding.orientation_unusable": "The stated orientation is not possible; no side marks are shown.",
+    "finding.spacing_unusable": "The stated pixel spacing is not possible; lengths are in pixels.",
+    "finding.pages_left_out": "{count} pages of another size or kind were left out.",
+    "finding.transparency": "Transparent parts are shown over black.",
+    "finding.color_profile_ignored": "A colour profile is present and was not applied.",
+}
+"""English text of each finding; the values it names are the finding's values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One observation: a key of :data:`TEMPLATES` and its named values."""
+
+    key: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return TEMPLATES[self.key].format(**self.values)
+
+    def __hash__(self) -> int:
+        return hash((self.key, tuple(sorted(self.values.items()))))
+
+
+def finding(name: str, **values: str | float) -> Finding:
+    """Make the finding ``finding.<name>``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such finding or a value its text names is missing.
+    """
+    made = Finding(f"finding.{name}", values)
+    str(made)
+    return made

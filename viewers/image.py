@@ -1,0 +1,309 @@
+"""The opened image: pixels and the few display facts that cannot identify anybody.
+
+An :class:`Image` is an allow-list. It holds what is needed to draw and measure, and nothing else of the
+file it came from: no header, no name, no date, no identifier, no free text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from viewers.errors import FrameOutOfRangeError
+from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx
+from viewers.presets import ct_presets, pixel_windows
+from viewers.window import CodeMap, NamedWindow, VoiLut, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from viewers.findings import Finding
+
+__all__ = [
+    "ColorFrame",
+    "Frame",
+    "FrameDisplay",
+    "FrameSource",
+    "GreyFrame",
+    "Image",
+    "ImageFacts",
+    "Kind",
+    "display_digest",
+]
+
+Kind = Literal["dicom", "picture"]
+
+_CACHE_BYTES = 256 * 2**20
+"""Decoded frames kept per image, in bytes: a cine loop of 512 x 512 x 2 bytes x 500 frames."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GreyFrame:
+    """A grey frame.
+
+    Parameters
+    ----------
+    codes : ndarray of uint16, shape (rows, columns)
+        Read-only.
+    code_map : CodeMap
+        What the codes mean.
+    """
+
+    codes: NDArray[np.uint16]
+    code_map: CodeMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColorFrame:
+    """A colour frame: ``rgb`` is uint8 of shape (rows, columns, 3), read-only, 0-255."""
+
+    rgb: NDArray[np.uint8]
+
+
+Frame = GreyFrame | ColorFrame
+
+
+class FrameSource(Protocol):
+    """Where an image's frames come from; :meth:`read` may be called from several threads at once."""
+
+    def read(self, index: int) -> Frame:
+        """Decode one frame, counted from 0.
+
+        Raises
+        ------
+        OpenError
+            If it cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDisplay:
+    """What the header says about one frame."""
+
+    marks: EdgeMarks = EdgeMarks()
+    windows: tuple[Window, ...] = ()
+    voi_luts: tuple[VoiLut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """Everything about an image but its pixels; the same before and after it is stored."""
+
+    kind: Kind
+    modality: str
+    facts: Mapping[str, str]
+    size: SizePx
+    is_color: bool
+    spacing: PixelSpacingMm | None
+    pixel_aspect: float
+    """Height of a pixel divided by its width."""
+    inverted_by_default: bool
+    stored_codes: tuple[int, int]
+    """Smallest and largest code the stored bits can hold."""
+    prefers_stored: bool
+    """Whether the stored values are grey levels already (8-bit pictures), to be shown as they are."""
+    findings: tuple[Finding, ...]
+    frames: tuple[FrameDisplay, ...]
+    """One entry for each frame."""
+
+
+class Image:
+    """A de-identified, opened image. Safe to share between threads.
+
+    Parameters
+    ----------
+    facts : ImageFacts
+    source : FrameSource
+    digest : str
+        SHA-256, hexadecimal, of the pixels as they were encoded and of the display facts.
+    """
+
+    def __init__(self, facts: ImageFacts, source: FrameSource, digest: str) -> None:
+        self._facts = facts
+        self._source = source
+        self.digest = digest
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._windows: dict[int, tuple[NamedWindow, ...]] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        size = self.size
+        return (
+            f"<Image {self.digest[:12]} {self.kind} {self.modality} "
+            f"{size.width}x{size.height} x {self.frame_count}>"
+        )
+
+    @property
+    def describes(self) -> ImageFacts:
+        """All facts as one frozen value."""
+        return self._facts
+
+    @property
+    def kind(self) -> Kind:
+        """``dicom`` or ``picture``."""
+        return self._facts.kind
+
+    @property
+    def modality(self) -> str:
+        """DICOM modality code such as ``CT``; empty for pictures and unknown codes."""
+        return self._facts.modality
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Allow-listed technical attributes by DICOM keyword."""
+        return self._facts.facts
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames or pages, at least 1."""
+        return len(self._facts.frames)
+
+    @property
+    def size(self) -> SizePx:
+        """Size of every frame, in pixels of the native grid."""
+        return self._facts.size
+
+    @property
+    def is_color(self) -> bool:
+        """Whether frames are :class:`ColorFrame`."""
+        return self._facts.is_color
+
+    @property
+    def spacing(self) -> PixelSpacingMm | None:
+        """Pixel spacing, or ``None`` when lengths can only be given in pixels."""
+        return self._facts.spacing
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Height of a pixel divided by its width, from the spacing or the stated aspect ratio."""
+        return self._facts.pixel_aspect
+
+    @property
+    def inverted_by_default(self) -> bool:
+        """Whether low values are white (MONOCHROME1, or an inverse presentation LUT)."""
+        return self._facts.inverted_by_default
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the reader should know about this file."""
+        return self._facts.findings
+
+    def orientation(self, frame: int) -> EdgeMarks:
+        """Letters at the four edges of a frame.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        """
+        return self._display(frame).marks
+
+    def voi_luts(self, frame: int) -> tuple[VoiLut, ...]:
+        """VOI LUTs of a frame, in the file's order.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        """
+        return self._display(frame).voi_luts
+
+    def windows(self, frame: int) -> tuple[NamedWindow, ...]:
+        """Windows to choose from: the file's windows, its VOI LUTs, presets, then those of the pixels.
+
+        Empty for colour. Decodes the frame.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        OpenError
+            If the frame cannot be decoded.
+        """
+        display = self._display(frame)
+        if frame not in self._windows:
+            self._windows[frame] = self._list_windows(frame, display)
+        return self._windows[frame]
+
+    def default_window(self, frame: int) -> NamedWindow | None:
+        """Return the window a frame is first shown with; ``None`` for colour.
+
+        The file's own first; else the first CT preset for Hounsfield units; else grey levels as they are
+        stored for 8-bit pictures; else the automatic window.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        OpenError
+            If the frame cannot be decoded.
+        """
+        windows = self.windows(frame)
+        if not windows:
+            return None
+        if windows[0].source != "pixels":
+            return windows[0]
+        key = "stored" if self._facts.prefers_stored else "auto"
+        return next(window for window in windows if window.key == key)
+
+    def frame(self, index: int) -> Frame:
+        """Decode a frame, or take it from the cache.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        OpenError
+            If the frame cannot be decoded.
+        """
+        self._display(index)
+        with self._lock:
+            if index in self._frames:
+                self._frames.move_to_end(index)
+                return self._frames[index]
+        # Decoded outside the lock: two threads may decode one frame twice, but never wait for another's.
+        decoded = self._source.read(index)
+        with self._lock:
+            self._keep(index, decoded)
+        return decoded
+
+    def _keep(self, index: int, frame: Frame) -> None:
+        if index in self._frames:
+            return
+        self._frames[index] = frame
+        self._bytes += _nbytes(frame)
+        while self._bytes > _CACHE_BYTES and len(self._frames) > 1:
+            self._bytes -= _nbytes(self._frames.popitem(last=False)[1])
+
+    def _display(self, frame: int) -> FrameDisplay:
+        if not 0 <= frame < self.frame_count:
+            raise FrameOutOfRangeError(found=frame + 1, count=self.frame_count)
+        return self._facts.frames[frame]
+
+    def _list_windows(self, index: int, display: FrameDisplay) -> tuple[NamedWindow, ...]:
+        frame = self.frame(index)
+        if isinstance(frame, ColorFrame):
+            return ()
+        own = [NamedWindow(f"file-{n}", window, "file") for n, window in enumerate(display.windows, 1)]
+        own += [NamedWindow(f"lut-{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
+        if self._facts.facts.get("RescaleType") == "HU":
+            own += ct_presets(self._facts.facts.get("BodyPartExamined", ""))
+        low, high = sorted(float(value) for value in frame.code_map.values()[list(self._facts.stored_codes)])
+        return (*own, *pixel_windows(frame.codes, frame.code_map, (low, high)))
+
+
+def _nbytes(frame: Frame) -> int:
+    return frame.codes.nbytes if isinstance(frame, GreyFrame) else frame.rgb.nbytes
+
+
+def display_digest(facts_json: Mapping[str, object], *chunks: bytes | memoryview) -> str:
+    """Content hash of an image: SHA-256 of its facts, in canonical JSON, and of its encoded pixels."""
+    digest = hashlib.sha256(json.dumps(facts_json, sort_keys=True, separators=(",", ":")).encode())
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,23 @@
+"""How much an untrusted file may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds checked before anything of that size is allocated."""
+
+    file_bytes: int = 2**30
+    """Bytes of the file, and of a deflated dataset once inflated: it is read into memory as a whole."""
+    pixels_per_frame: int = 100_000_000
+    """Rows x columns: the largest mammograms have 30 million; slides are opened otherwise."""
+    decoded_bytes: int = 4 * 2**30
+    """Bytes of all frames together, decoded: what storing the image would write."""
+    frames: int = 20_000
+    """Frames or pages: long cine loops have some hundreds, functional series some thousands."""
+    elements: int = 200_000
+    """Data elements at all levels of a header: enhanced images have about ten for each frame."""

@@ -1,0 +1,184 @@
+"""PNG, JPEG, TIFF and BMP to an :class:`~viewers.image.Image`.
+
+Grey stays grey (8 or 16 bits); palettes, CMYK and colours become RGB of 8 bits; transparency is laid over
+black, the background of a reading room. The EXIF orientation is applied, all other metadata (EXIF, GPS,
+comments, profiles) stays behind. Pages of a TIFF are frames if they are of the first page's size and kind.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from viewers.dataset import quiet_pydicom
+from viewers.errors import (
+    CorruptPixelDataError,
+    DecompressionBombError,
+    NotAnImageError,
+    TooLargeError,
+    UnsupportedImageError,
+)
+from viewers.findings import Finding, finding
+from viewers.geometry import SizePx
+from viewers.image import ColorFrame, Frame, FrameDisplay, GreyFrame, Image, ImageFacts, display_digest
+from viewers.record import facts_to_json
+from viewers.window import CodeMap
+
+if TYPE_CHECKING:
+    from viewers.limits import Limits
+
+__all__ = ["FORMATS", "open_picture"]
+
+FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP")
+_GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+_GREY_8: Final = frozenset({"1", "L"})
+_COLOR: Final = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "LA", "La", "RGBa", "CMYK", "YCbCr", "LAB"})
+_FAILURES: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    KeyError,
+    IndexError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    AttributeError,
+)
+"""What Pillow raises on damaged files."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """Pages of one picture file that have the size and kind of the first."""
+
+    raw: bytes
+    indices: tuple[int, ...]
+    bits: int
+    lock: threading.Lock
+
+    def read(self, index: int) -> Frame:
+        """Decode one page; see :class:`viewers.image.FrameSource`."""
+        try:
+            with quiet_pydicom(), _opened(self.raw) as picture:
+                picture.seek(self.indices[index])
+                return _frame(_upright(picture))
+        except _FAILURES as error:
+            raise CorruptPixelDataError(frame=index + 1, reason=type(error).__name__) from error
+
+
+def open_picture(raw: bytes, limits: Limits) -> Image:
+    """Open a picture file's bytes; its first page is decoded to prove that it can be.
+
+    Raises
+    ------
+    OpenError
+        With the reason; see the tree in :mod:`viewers.errors`.
+    """
+    found: list[Finding] = []
+    try:
+        with quiet_pydicom(), _opened(raw) as picture:
+            size, mode, bits = _described(picture, limits)
+            indices = _alike(picture, limits, found)
+            if mode not in _GREY_8 | _GREY_16 and picture.has_transparency_data:
+                found.append(finding("transparency"))
+            if picture.format == "JPEG":
+                found.append(finding("lossy"))
+            if picture.info.get("icc_profile"):
+                found.append(finding("color_profile_ignored"))
+    except UnidentifiedImageError as error:
+        raise NotAnImageError(found="?") from error
+    except _FAILURES as error:
+        raise CorruptPixelDataError(frame=1, reason=type(error).__name__) from error
+    pages = _Pages(raw, indices, bits, threading.Lock())
+    first = pages.read(0)
+    facts = _facts(first, len(indices), bits, tuple(found))
+    return Image(facts, pages, display_digest(facts_to_json(facts, findings=False), raw))
+
+
+def _opened(raw: bytes) -> Pillow.Image:
+    # The pixel limit is checked in _described from the size alone, which Pillow reads without decoding.
+    return Pillow.open(io.BytesIO(raw), formats=FORMATS)
+
+
+def _described(picture: Pillow.Image, limits: Limits) -> tuple[SizePx, str, int]:
+    width, height = picture.size
+    if width * height > limits.pixels_per_frame:
+        raise DecompressionBombError(
+            quantity="pixels per frame", found=width * height, limit=limits.pixels_per_frame
+        )
+    if picture.mode not in _GREY_8 | _GREY_16 | _COLOR:
+        raise UnsupportedImageError(found=picture.mode, expected="L, I;16, RGB, RGBA, P, CMYK")
+    return SizePx(width, height), picture.mode, 16 if picture.mode in _GREY_16 else 8
+
+
+def _alike(picture: Pillow.Image, limits: Limits, found: list[Finding]) -> tuple[int, ...]:
+    """Pages that can be frames beside the first."""
+    count = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+    if count > limits.frames:
+        raise TooLargeError(quantity="frames", found=count, limit=limits.frames)
+    first = (picture.size, picture.mode)
+    alike = []
+    for index in range(count):
+        picture.seek(index)
+        if (picture.size, picture.mode) == first:
+            alike.append(index)
+    picture.seek(0)
+    if len(alike) < count:
+        found.append(finding("pages_left_out", count=count - len(alike)))
+    decoded = picture.size[0] * picture.size[1] * 3 * len(alike)
+    if decoded > limits.decoded_bytes:
+        raise TooLargeError(quantity="decoded bytes", found=decoded, limit=limits.decoded_bytes)
+    return tuple(alike)
+
+
+def _upright(picture: Pillow.Image) -> Pillow.Image:
+    turned = ImageOps.exif_transpose(picture)
+    turned.load()
+    return turned
+
+
+def _frame(picture: Pillow.Image) -> Frame:
+    if picture.mode in _GREY_8:
+        codes = np.asarray(picture.convert("L")).astype(np.uint16)
+        return GreyFrame(_frozen(codes), CodeMap())
+    if picture.mode in _GREY_16:
+        wide = np.asarray(picture)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise UnsupportedImageError(found="32-bit", expected="8 or 16 bit grey")
+        return GreyFrame(_frozen(wide.astype(np.uint16)), CodeMap())
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = Pillow.alpha_composite(Pillow.new("RGBA", over.size, (0, 0, 0, 255)), over)
+    return ColorFrame(_frozen(np.asarray(picture.convert("RGB"))))
+
+
+def _frozen(pixels: Any) -> Any:
+    pixels = np.ascontiguousarray(pixels).copy()
+    pixels.setflags(write=False)
+    return pixels
+
+
+def _facts(first: Frame, count: int, bits: int, found: tuple[Finding, ...]) -> ImageFacts:
+    pixels = first.rgb if isinstance(first, ColorFrame) else first.codes
+    return ImageFacts(
+        kind="picture",
+        modality="",
+        facts={"BitsStored": str(bits)},
+        size=SizePx(pixels.shape[1], pixels.shape[0]),
+        is_color=isinstance(first, ColorFrame),
+        spacing=None,
+        pixel_aspect=1.0,
+        inverted_by_default=False,
+        stored_codes=(0, 2**bits - 1),
+        prefers_stored=bits == 8,
+        findings=found,
+        frames=(FrameDisplay(),) * count,
+    )

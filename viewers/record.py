@@ -1,0 +1,195 @@
+"""Values of an image as JSON and back, strictly: the form in which they are stored and sent to the page."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from viewers.findings import TEMPLATES, Finding
+from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx
+from viewers.image import FrameDisplay, ImageFacts
+from viewers.window import CodeMap, VoiLut, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["code_map_from_json", "code_map_to_json", "facts_from_json", "facts_to_json", "strict"]
+
+_Types = type | tuple[type, ...]
+_NUMBER: Final = (int, float)
+_FACTS: Final[Mapping[str, _Types]] = {
+    "kind": str,
+    "modality": str,
+    "facts": dict,
+    "size": list,
+    "is_color": bool,
+    "spacing": (dict, type(None)),
+    "pixel_aspect": _NUMBER,
+    "inverted_by_default": bool,
+    "stored_codes": list,
+    "prefers_stored": bool,
+    "findings": list,
+    "displays": list,
+    "frames": list,
+}
+_WINDOW: Final[Mapping[str, _Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
+_VOI_LUT: Final[Mapping[str, _Types]] = {"first": int, "table": list, "bits": int, "name": str}
+_SPACING: Final[Mapping[str, _Types]] = {"row": _NUMBER, "column": _NUMBER, "source": str, "calibrated": bool}
+_MARKS: Final[Mapping[str, _Types]] = dict.fromkeys(("left", "right", "top", "bottom"), str)
+_DISPLAY: Final[Mapping[str, _Types]] = {"marks": dict, "windows": list, "voi_luts": list}
+_FINDING: Final[Mapping[str, _Types]] = {"key": str, "values": dict}
+_CODE_MAP: Final[Mapping[str, _Types]] = {
+    "offset": _NUMBER,
+    "slope": _NUMBER,
+    "intercept": _NUMBER,
+    "table": (str, type(None)),
+    "padding": (list, type(None)),
+}
+
+
+def strict(
+    value: Any, entries: Mapping[str, _Types], fail: Callable[[str, str, str], Exception]
+) -> dict[str, Any]:
+    """Check that ``value`` is a JSON object with exactly ``entries`` of those types; a bool is no number.
+
+    Parameters
+    ----------
+    fail : callable
+        Makes the exception to raise from the entry's name, what was found and what was expected.
+    """
+    if not isinstance(value, dict):
+        raise fail("view", type(value).__name__, "object")
+    for name in sorted(entries.keys() ^ value.keys(), key=str):
+        # A name that came from outside is not repeated: it may hold anything.
+        raise fail(
+            name if name in entries else "?", "missing" if name in entries else "unknown", ", ".join(entries)
+        )
+    for name, types in entries.items():
+        wanted = types if isinstance(types, tuple) else (types,)
+        if not isinstance(value[name], wanted) or (isinstance(value[name], bool) and bool not in wanted):
+            raise fail(name, type(value[name]).__name__, "/".join(kind.__name__ for kind in wanted))
+    return value
+
+
+def _fail(entry: str, found: str, expected: str) -> Exception:
+    return ValueError(f"{entry} is {found}, expected {expected}")
+
+
+def facts_to_json(facts: ImageFacts, *, findings: bool = True) -> dict[str, Any]:
+    """Facts as JSON values. Displays that frames share are written once.
+
+    Parameters
+    ----------
+    findings : bool
+        ``False`` for the content hash, which must not change when more is noticed.
+    """
+    displays = list(dict.fromkeys(facts.frames))
+    position = {display: index for index, display in enumerate(displays)}
+    record: dict[str, Any] = {
+        "kind": facts.kind,
+        "modality": facts.modality,
+        "facts": dict(facts.facts),
+        "size": [facts.size.width, facts.size.height],
+        "is_color": facts.is_color,
+        "spacing": None if facts.spacing is None else asdict(facts.spacing),
+        "pixel_aspect": facts.pixel_aspect,
+        "inverted_by_default": facts.inverted_by_default,
+        "stored_codes": list(facts.stored_codes),
+        "prefers_stored": facts.prefers_stored,
+        "displays": [_display_to_json(display) for display in displays],
+        "frames": [position[display] for display in facts.frames],
+    }
+    if findings:
+        record["findings"] = [{"key": found.key, "values": dict(found.values)} for found in facts.findings]
+    return record
+
+
+def _display_to_json(display: FrameDisplay) -> dict[str, Any]:
+    return {
+        "marks": asdict(display.marks),
+        "windows": [asdict(window) for window in display.windows],
+        "voi_luts": [asdict(lut) | {"table": list(lut.table)} for lut in display.voi_luts],
+    }
+
+
+def facts_from_json(value: Any) -> ImageFacts:
+    """Facts from JSON values.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError, KeyError
+        If anything is missing, unknown, wrongly typed or out of range.
+    """
+    record = strict(value, _FACTS, _fail)
+    if record["kind"] not in {"dicom", "picture"}:
+        raise _fail("kind", "?", "dicom/picture")
+    displays = [_display_from_json(item) for item in record["displays"]]
+    spacing = (
+        None if record["spacing"] is None else PixelSpacingMm(**strict(record["spacing"], _SPACING, _fail))
+    )
+    low, high = record["stored_codes"]
+    return ImageFacts(
+        kind=record["kind"],
+        modality=record["modality"],
+        facts={str(key): str(text) for key, text in record["facts"].items()},
+        size=SizePx(*record["size"]),
+        is_color=record["is_color"],
+        spacing=spacing,
+        pixel_aspect=record["pixel_aspect"],
+        inverted_by_default=record["inverted_by_default"],
+        stored_codes=(low, high),
+        prefers_stored=record["prefers_stored"],
+        findings=tuple(_finding_from_json(item) for item in record["findings"]),
+        frames=tuple(displays[index] for index in record["frames"]),
+    )
+
+
+def _display_from_json(value: Any) -> FrameDisplay:
+    record = strict(value, _DISPLAY, _fail)
+    luts = [strict(item, _VOI_LUT, _fail) for item in record["voi_luts"]]
+    return FrameDisplay(
+        EdgeMarks(**strict(record["marks"], _MARKS, _fail)),
+        tuple(Window(**strict(item, _WINDOW, _fail)) for item in record["windows"]),
+        tuple(VoiLut(**(item | {"table": tuple(item["table"])})) for item in luts),
+    )
+
+
+def _finding_from_json(value: Any) -> Finding:
+    record = strict(value, _FINDING, _fail)
+    if record["key"] not in TEMPLATES:
+        raise _fail("finding", "?", "a known key")
+    return Finding(record["key"], record["values"])
+
+
+def code_map_to_json(code_map: CodeMap) -> dict[str, Any]:
+    """Code map as JSON values; a table is base64 of 65536 little-endian float64."""
+    table = code_map.table
+    return {
+        "offset": code_map.offset,
+        "slope": code_map.slope,
+        "intercept": code_map.intercept,
+        "table": None if table is None else base64.b64encode(table.astype("<f8").tobytes()).decode("ascii"),
+        "padding": None if code_map.padding is None else list(code_map.padding),
+    }
+
+
+def code_map_from_json(value: Any) -> CodeMap:
+    """Code map from JSON values.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If anything is missing, unknown, wrongly typed or out of range.
+    """
+    record = strict(value, _CODE_MAP, _fail)
+    text, padding = record["table"], record["padding"]
+    table = (
+        None
+        if text is None
+        else np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+    )
+    pair = None if padding is None else (int(padding[0]), int(padding[1]))
+    return CodeMap(record["offset"], record["slope"], record["intercept"], table, pair)
