@@ -1,0 +1,139 @@
+"""What happens when the page asks for something: payload checked, work done, values sent back.
+
+Each handler answers with a value for the history column and one for the chat. It is the application's
+edge: whatever goes wrong becomes a sentence in both languages, and the traceback goes to the log.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.session import AnswerUpdate, Workspace
+from app.ui import wire
+from viewers.view import View
+
+__all__ = ["Events"]
+
+_LONGEST_TITLE = 200
+
+Values = tuple[Any, Any]
+"""Value for the history column and value for the chat; ``gr.skip()`` leaves one as it is."""
+
+
+class Events:
+    """Handlers of the page's events.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        What does the work. Every call passes the owner on, who comes from the request alone.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def load(self, request: gr.Request) -> Values:
+        """Show the owner's newest conversation again."""
+        try:
+            history = self._history(request)
+            newest = history["threads"][0]["id"] if history["threads"] else None
+            return history, self._thread(request, newest)
+        except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged by both()
+            return gr.skip(), _error(error)
+
+    def open(self, event: gr.EventData, request: gr.Request) -> Values:
+        """Show a conversation."""
+        try:
+            return gr.skip(), self._thread(request, wire.read(event.payload, "thread"))
+        except Exception as error:  # noqa: BLE001 - edge
+            return self._history(request), _error(error)
+
+    def rename(self, event: gr.EventData, request: gr.Request) -> Values:
+        """Give a conversation another title."""
+        try:
+            title = wire.read(event.payload, "title", longest=_LONGEST_TITLE)
+            self._workspace.rename(request.username, wire.read(event.payload, "thread"), title)
+            return self._history(request), gr.skip()
+        except Exception as error:  # noqa: BLE001 - edge
+            return self._history(request), _error(error)
+
+    def remove(self, event: gr.EventData, request: gr.Request) -> Values:
+        """Delete a conversation; if it is the one shown, the newest other one takes its place."""
+        try:
+            thread_id = wire.read(event.payload, "thread")
+            self._workspace.delete(request.username, thread_id)
+            history = self._history(request)
+            if event.payload.get("current") != thread_id:
+                return history, gr.skip()
+            newest = history["threads"][0]["id"] if history["threads"] else None
+            return history, self._thread(request, newest)
+        except Exception as error:  # noqa: BLE001 - edge
+            return self._history(request), _error(error)
+
+    def ask(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
+        """Stream the answer to a question."""
+        run = ""
+        try:
+            payload = event.payload
+            run = wire.read(payload, "run")
+            thread_id = wire.read(payload, "thread") if payload.get("thread") is not None else None
+            question = wire.read(payload, "question", longest=wire.LONGEST_QUESTION)
+            views = [View.from_json(payload["view"])] if payload.get("view") is not None else []
+            updates = self._workspace.ask(
+                request.username, thread_id, question, views, _run_key(request, run)
+            )
+            yield from self._follow(request, run, updates)
+        except Exception as error:  # noqa: BLE001 - edge
+            yield gr.skip(), _error(error, run)
+
+    def again(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
+        """Stream another answer to a stored question."""
+        run = ""
+        try:
+            payload = event.payload
+            run = wire.read(payload, "run")
+            updates = self._workspace.regenerate(
+                request.username,
+                wire.read(payload, "thread"),
+                wire.read(payload, "turn"),
+                _run_key(request, run),
+            )
+            yield from self._follow(request, run, updates)
+        except Exception as error:  # noqa: BLE001 - edge
+            yield gr.skip(), _error(error, run)
+
+    def stop(self, event: gr.EventData, request: gr.Request) -> None:
+        """Stop a running answer; it ends by itself with what it has said so far."""
+        self._workspace.stop(request.username, _run_key(request, wire.read(event.payload, "run")))
+
+    def _follow(self, request: gr.Request, run: str, updates: Iterator[AnswerUpdate]) -> Iterator[Values]:
+        """Pass updates on; each carries its whole turn, so that one the browser skips loses nothing."""
+        turn: dict[str, Any] | None = None
+        for update in updates:
+            begins = turn is None
+            if turn is None:
+                thread = self._workspace.thread(request.username, update.thread_id)
+                turn = next(wire.turn_value(one) for one in thread.turns if one.id == update.turn_id)
+            turn = wire.updated(turn, update)
+            message = {"kind": "update", "run": run, "thread": update.thread_id, "turn": turn}
+            yield self._history(request) if begins else gr.skip(), message
+
+    def _history(self, request: gr.Request) -> dict[str, Any]:
+        threads = self._workspace.threads(request.username)
+        return {"serial": time.monotonic_ns(), "threads": wire.threads_value(threads)}
+
+    def _thread(self, request: gr.Request, thread_id: str | None) -> dict[str, Any]:
+        thread = self._workspace.thread(request.username, thread_id) if thread_id else None
+        value = wire.thread_value(thread) if thread else None
+        return {"kind": "thread", "serial": time.monotonic_ns(), "thread": value}
+
+
+def _run_key(request: gr.Request, run: str) -> str:
+    """One run of one tab: two tabs of one owner cannot stop each other's answers by accident."""
+    return f"{request.session_hash}:{run}"
+
+
+def _error(error: Exception, run: str = "") -> dict[str, Any]:
+    return {"kind": "error", "serial": time.monotonic_ns(), "run": run, "error": wire.both(error)}

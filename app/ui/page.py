@@ -1,0 +1,89 @@
+"""The page: Gradio Blocks of four parts, each with constant markup and a script of the application's own.
+
+Gradio carries events, streams answers and keeps the connection; the parts draw themselves from plain
+values (see ``assets/js``). Markup is constant because Gradio evaluates component templates as code: a
+title or an answer inside one would run. Own parts instead of ``gr.Chatbot`` because a message here has a
+direction for each paragraph, a state, earlier answers and the view it is about, and must load no picture
+a model writes an address of.
+"""
+
+import json
+from importlib.resources import files
+
+import gradio as gr
+
+from app.ui.events import Events
+from i18n.catalogue import LOCALES, Catalogue
+
+__all__ = ["build_page", "page_head"]
+
+_PREFIXES = ("ui.", "preset.")
+_KEYS = ("app.title", "app.research_notice", "app.demo_notice")
+_IDLE_POLL_S = 0.02
+"""Gradio looks for queued events every millisecond by default, a tenth of a core while nobody asks."""
+
+
+def page_head(model_name: str, *, is_demonstration: bool) -> bytes:
+    """Markup for the start of ``<head>``: boot script, texts of both languages, styles and scripts."""
+    catalogue = Catalogue()
+    texts = {
+        locale: {
+            key: text
+            for key, text in catalogue.table(locale).items()
+            if key.startswith(_PREFIXES) or key in _KEYS
+        }
+        for locale in LOCALES
+    }
+    values = {"texts": texts, "model": {"name": model_name, "demonstration": is_demonstration}}
+    # "<" is the one character that could end a script element from inside JSON
+    data = json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+    return (
+        '<meta charset="utf-8"><script src="page/js/boot.js"></script>'
+        f"<title>{catalogue.text('app.title', 'en')}</title>"
+        '<link rel="icon" href="page/icons/favicon.svg" type="image/svg+xml">'
+        '<link rel="preload" href="page/fonts/noto-sans-arabic-arabic-wght-normal.woff2" as="font" '
+        'type="font/woff2" crossorigin>'
+        '<link rel="stylesheet" href="page/css/page.css">'
+        f'<script type="application/json" id="bimedix2-page">{data}</script>'
+        '<script type="module" src="page/js/page.js"></script>'
+    ).encode()
+
+
+def build_page(events: Events) -> gr.Blocks:
+    """Blocks of the page, with every event connected."""
+    with gr.Blocks(title=Catalogue().text("app.title", "en"), fill_width=True, analytics_enabled=False) as page:
+        with gr.Column(elem_id="page"):
+            _part("header", ())
+            with gr.Row(elem_id="workbench"):
+                history = _part("history", ("open", "rename", "remove"))
+                _part("viewer", ())
+                chat = _part("chat", ("ask", "again", "stop"))
+        light = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+        streamed = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "trigger_mode": "multiple",
+            "concurrency_id": "answers",
+            "concurrency_limit": None,
+        }
+        page.load(events.load, None, [history, chat], **light)
+        history.open(events.open, None, [history, chat], **light)
+        history.rename(events.rename, None, [history, chat], **light)
+        history.remove(events.remove, None, [history, chat], **light)
+        chat.ask(events.ask, None, [history, chat], **streamed)
+        chat.again(events.again, None, [history, chat], **streamed)
+        chat.stop(events.stop, None, None, **light)
+    page.queue(default_concurrency_limit=None)
+    if hasattr(page._queue, "sleep_when_free"):  # noqa: SLF001 - no public setting; see _IDLE_POLL_S
+        page._queue.sleep_when_free = _IDLE_POLL_S  # noqa: SLF001
+    return page
+
+
+def _part(name: str, triggers: tuple[str, ...]) -> gr.HTML:
+    """Return a part of the page; Gradio finds the events it may send by their names in the script."""
+    return gr.HTML(
+        html_template=files("app.ui").joinpath(f"{name}.html").read_text(encoding="utf-8"),
+        js_on_load=f"window.bimedix2.mount('{name}', element, props, trigger, watch, {json.dumps(triggers)});",
+        apply_default_css=False,
+        elem_id=name,
+    )

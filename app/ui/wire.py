@@ -1,0 +1,126 @@
+"""What travels between the page and the server: plain values out, checked values in.
+
+Everything that comes from the browser is untrusted: :func:`read` accepts what the page sends and
+refuses the rest, and views are read by :meth:`viewers.view.View.from_json`. Nothing here draws, stores or answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.errors import user_text
+from i18n.catalogue import LOCALES, Catalogue
+from i18n.text import isolate_measurements
+from viewers.view import default_view
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.history.records import Answer, Thread, ThreadSummary, Turn
+    from app.session import AnswerUpdate
+    from viewers.image import Image
+
+__all__ = [
+    "LONGEST_QUESTION",
+    "both",
+    "image_value",
+    "read",
+    "thread_value",
+    "threads_value",
+    "turn_value",
+    "updated",
+]
+
+LONGEST_QUESTION = 8000
+"""Characters of a question; about what fits beside an image in a context of 4096 tokens."""
+_LONGEST_ID = 64
+
+
+def both(error: BaseException) -> dict[str, str]:
+    """Sentence about an error in every language, so that a switch of language reaches it too."""
+    return {locale: user_text(error, locale) for locale in LOCALES}
+
+
+def read(payload: Any, name: str, *, longest: int = _LONGEST_ID) -> str:
+    """Text of a named entry.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, empty, too long or no text. Only a page that was tampered with sends that.
+    """
+    value = payload.get(name) if isinstance(payload, dict) else None
+    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+        raise ValueError(f"expected 1 to {longest} characters as {name!r}, found {type(value).__name__}")
+    return value
+
+
+def image_value(image: Image) -> dict[str, Any]:
+    """What the viewer needs before it asks for the first frame."""
+    catalogue = Catalogue()
+    return {
+        "digest": image.digest,
+        "modality": image.modality,
+        "frames": image.frame_count,
+        "columns": image.size.width,
+        "rows": image.size.height,
+        "aspect": image.pixel_aspect,
+        "default_view": default_view(image).to_json(),
+        "findings": [
+            {locale: catalogue.text(found.key, locale, **found.values) for locale in LOCALES}
+            for found in image.findings
+        ],
+    }
+
+
+def threads_value(threads: Sequence[ThreadSummary]) -> list[dict[str, Any]]:
+    """Conversations for the history column."""
+    return [{"id": one.id, "title": one.title, "updated": one.updated.isoformat()} for one in threads]
+
+
+def thread_value(thread: Thread) -> dict[str, Any]:
+    """Return one conversation, whole."""
+    return {"id": thread.id, "title": thread.title, "turns": [turn_value(turn) for turn in thread.turns]}
+
+
+def turn_value(turn: Turn) -> dict[str, Any]:
+    """Return one question with its views and answers."""
+    return {
+        "id": turn.id,
+        "question": turn.question,
+        "views": [stored.view for stored in turn.views],
+        "answers": [_answer_value(answer) for answer in turn.answers],
+    }
+
+
+def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
+    """Return a turn's value with the answer that is being written as it stands now."""
+    answer = {
+        "id": update.answer_id,
+        "text": isolate_measurements(update.text),
+        "state": update.state,
+        "error": None if update.error is None else both(update.error),
+        "left_out": update.turns_left_out,
+    }
+    others = [one for one in turn["answers"] if one["id"] != update.answer_id]
+    return {**turn, "answers": [*others, answer]}
+
+
+def _answer_value(answer: Answer) -> dict[str, Any]:
+    return {
+        "id": answer.id,
+        "text": isolate_measurements(answer.text),
+        "state": answer.state,
+        "error": _stored_error(answer),
+        "left_out": 0,
+    }
+
+
+def _stored_error(answer: Answer) -> dict[str, str] | None:
+    if answer.error_key is None:
+        return None
+    values = answer.error_values or {}
+    try:
+        return {locale: Catalogue().text(answer.error_key, locale, **values) for locale in LOCALES}
+    except LookupError:  # written by a version whose catalogue had other sentences
+        return None

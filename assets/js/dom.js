@@ -1,0 +1,33 @@
+// Small ways of making page elements. Text enters through textContent only, never as markup.
+
+/** Element with properties and children: el("button", { class: "tool", onclick: f }, "text", node). */
+export function el(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** Icon of the sprite; decoration only, so its button carries the name. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `page/icons/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Give every element marked data-icon its picture. */
+export function drawIcons(root) {
+  for (const node of root.querySelectorAll("[data-icon]")) node.prepend(icon(node.dataset.icon));
+}
+
+/** Tell the other parts of the page something. */
+export const announce = (name, detail) => document.dispatchEvent(new CustomEvent(`bimedix2:${name}`, { detail }));
+export const listen = (name, run) => document.addEventListener(`bimedix2:${name}`, (event) => run(event.detail));

@@ -1,0 +1,30 @@
+// Entry of the page's own code: gives each mounted component its behaviour.
+
+import { mountChat } from "./chat.js";
+import { drawIcons } from "./dom.js";
+import { mountHistory } from "./history.js";
+import { language, onLanguage, page, setLanguage, translate } from "./texts.js";
+import { mountViewer } from "./viewer.js";
+
+function mountHeader(element) {
+  drawIcons(element);
+  element.querySelector(".model-name").textContent = page.model.name;
+  element.querySelector(".demonstration").hidden = !page.model.demonstration;
+  element.querySelector(".language").addEventListener("click", () => setLanguage(language() === "ar" ? "en" : "ar"));
+  element.querySelector(".drawer").addEventListener("click", (event) => {
+    const open = document.getElementById("workbench").toggleAttribute("data-drawer");
+    event.currentTarget.setAttribute("aria-expanded", String(open));
+  });
+  onLanguage(() => {
+    translate(element);
+    const button = element.querySelector(".language");
+    button.lang = language() === "ar" ? "en" : "ar";
+  });
+}
+
+const parts = { header: mountHeader, history: mountHistory, viewer: mountViewer, chat: mountChat };
+
+window.bimedix2.start((name, element, props, trigger, watch) => {
+  parts[name](element, props, trigger, watch);
+});
+setLanguage(language());
