@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PARSER_FAILURES",
     "code",
+    "cut_short",
     "get",
     "group_item",
     "integer",
@@ -29,6 +30,7 @@ __all__ = [
     "numbers",
     "texts",
     "uid",
+    "vr",
 ]
 
 PARSER_FAILURES: Final = (
@@ -108,6 +110,24 @@ def uid(dataset: Dataset, keyword: str) -> str:
     """Value of a UID attribute, or the empty string; never shown, only looked up."""
     found = texts(dataset, keyword)
     return found[0].rstrip("\0 ") if found else ""
+
+
+def vr(dataset: Dataset, keyword: str) -> str:
+    """Value representation an attribute was written with, or the empty string."""
+    try:
+        return str(dataset[keyword].VR)
+    except PARSER_FAILURES:
+        return ""
+
+
+def cut_short(dataset: Dataset) -> tuple[int, int] | None:
+    """Bytes found and stated for the last element, when the file ends inside its value."""
+    for tag in sorted(dataset.keys())[-1:]:
+        element = dataset.get_item(tag)
+        value, length = getattr(element, "value", None), getattr(element, "length", 0)
+        if isinstance(value, bytes) and len(value) < length < 0xFFFFFFFF:
+            return len(value), length
+    return None
 
 
 def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:

@@ -19,7 +19,6 @@ Coding = Literal["jpeg8", "ljpeg", "jpegls", "jpeg2k", "jpegxl"]
 Fragments = list[list[tuple[int, int]]]
 """For each frame, the (start, stop) bytes of its fragments."""
 
-_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _SOF_BASELINE = frozenset({0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE})
 _SOF_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _SOF_LS = 0xF7
@@ -40,7 +39,7 @@ class CodestreamHeader:
     the codestream's own reversible transform (JPEG 2000); ``None`` when the codestream does not say."""
 
 
-def split_fragments(data: memoryview, frame_count: int, big_endian: bool = False) -> Fragments:
+def split_fragments(data: memoryview, frame_count: int) -> Fragments:
     """Find each frame's fragments in encapsulated pixel data.
 
     Frames are told apart by count, by the basic offset table, or by the start of a JPEG codestream.
@@ -55,7 +54,7 @@ def split_fragments(data: memoryview, frame_count: int, big_endian: bool = False
     ----------
     DICOM PS3.5 A.4.
     """
-    items = _items(data, big_endian)
+    items = _items(data)
     if not items:
         raise ValueError("no items")
     offsets_item, fragments = items[0], items[1:]
@@ -68,19 +67,18 @@ def split_fragments(data: memoryview, frame_count: int, big_endian: bool = False
         return _by_offset(fragments, offsets)
     starts = [fragment for fragment in fragments if bytes(data[fragment[0] : fragment[0] + 2]) in _STARTS]
     if len(starts) == frame_count and starts[0] == fragments[0]:
-        return _by_offset(fragments, [start - 8 - (fragments[0][0] - 8) for start, _ in starts])
+        return _by_offset(fragments, [start - fragments[0][0] for start, _ in starts])
     raise ValueError(f"{len(fragments)} fragments for {frame_count} frames")
 
 
 _STARTS = (b"\xff\xd8", b"\xff\x4f")
 
 
-def _items(data: memoryview, big_endian: bool) -> list[tuple[int, int]]:
-    order = ">" if big_endian else "<"
+def _items(data: memoryview) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     at = 0
     while at + 8 <= len(data):
-        group, element, length = struct.unpack_from(f"{order}HHL", data, at)
+        group, element, length = struct.unpack_from("<HHL", data, at)
         if (group, element) == (0xFFFE, 0xE0DD):
             break
         if (group, element) != (0xFFFE, 0xE000):

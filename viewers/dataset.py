@@ -39,6 +39,8 @@ _NATIVE: Final = {
 _LONG_VR: Final = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
+_MEDIA_CLASS: Final = 0x0002
+_TRANSFER_SYNTAX: Final = 0x0010
 _WARNINGS_LOCK = threading.Lock()
 
 
@@ -48,6 +50,8 @@ class ParsedFile:
 
     dataset: Dataset
     transfer_syntax: str
+    media_class: str
+    """SOP class UID of the file meta information; empty when there is none."""
     big_endian: bool
     findings: list[Finding] = field(default_factory=list)
 
@@ -79,7 +83,8 @@ def parse(raw: bytes, limits: Limits) -> ParsedFile:
     TooLargeError
         If it has more elements than ``limits.elements``.
     """
-    stated, body = _transfer_syntax(raw)
+    meta, body = _file_meta(raw)
+    stated = meta.get(_TRANSFER_SYNTAX, "")
     findings = [] if has_preamble(raw) else [finding("no_preamble")]
     try:
         dataset, implicit, little = _read(raw, stated, body, limits)
@@ -95,7 +100,7 @@ def parse(raw: bytes, limits: Limits) -> ParsedFile:
     if not stated:
         used = _NATIVE.get((implicit, little), "")
         findings.append(finding("transfer_syntax_repaired", used=used))
-    return ParsedFile(dataset, used, not little, findings)
+    return ParsedFile(dataset, used, meta.get(_MEDIA_CLASS, ""), not little, findings)
 
 
 def _is_object(dataset: Dataset) -> bool:
@@ -140,20 +145,18 @@ def _inflated(data: bytes, limit: int) -> bytes:
     return inflated
 
 
-def _transfer_syntax(raw: bytes) -> tuple[str, int]:
-    """Transfer syntax UID and where the dataset begins, from the file meta information; empty if absent."""
+def _file_meta(raw: bytes) -> tuple[dict[int, str], int]:
+    """UIDs of the file meta information by element number, and where the dataset begins (PS3.10 7.1)."""
     at = 132 if has_preamble(raw) else 0
-    found = ""
+    found: dict[int, str] = {}
     while at + 8 <= len(raw):
-        group, element, vr, short = struct.unpack_from("<HH2sH", raw, at)
+        group, element, vr, length = struct.unpack_from("<HH2sH", raw, at)
         if group != 2:
             break
-        head, length = (
-            (12, struct.unpack_from("<L", raw, at + 8)[0])
-            if vr in _LONG_VR and at + 12 <= len(raw)
-            else (8, short)
-        )
-        if element == 0x0010:
-            found = raw[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")
+        head = 8
+        if vr in _LONG_VR and at + 12 <= len(raw):
+            head, (length,) = 12, struct.unpack_from("<L", raw, at + 8)
+        if element in {_MEDIA_CLASS, _TRANSFER_SYNTAX}:
+            found[element] = raw[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")
         at += head + length
     return found, at

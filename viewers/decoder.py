@@ -1,4 +1,4 @@
-"""Compressed frames in, arrays of stored values out; every codec is one of imagecodecs or the standard library.
+"""Compressed frames in, arrays of stored values out; codecs are imagecodecs' or the standard library's.
 
 pydicom reads the dataset; the pixels are decoded here, so that no other decoder that happens to be
 installed is ever chosen, and the size a codestream asks for is checked before anything is allocated.
@@ -174,7 +174,7 @@ def decode(codec: Codec, data: bytes, shape: FrameShape) -> tuple[NDArray[Any], 
     Returns
     -------
     values : ndarray, shape (rows, columns) or (rows, columns, samples)
-        Stored values as the codestream has them: signed only if it says so. Bits packed for 1 bit are unpacked.
+        Stored values as the codestream has them: signed only if it says so. Packed bits are unpacked.
     header : CodestreamHeader or None
 
     Raises
@@ -212,7 +212,7 @@ def _check_size(header: CodestreamHeader, shape: FrameShape) -> None:
     found = (header.rows, header.columns, header.components)
     expected = (shape.rows, shape.columns, shape.samples)
     if found != expected:
-        text = f"its own header says {found[0]} x {found[1]} x {found[2]}, the file {expected[0]} x {expected[1]} x {expected[2]}"
+        text = "its own header says {} x {} x {}, the file {} x {} x {}".format(*found, *expected)
         raise CorruptPixelDataError(frame=shape.index + 1, reason=text)
 
 
@@ -305,5 +305,5 @@ def native_values(
 def _clamped(values: NDArray[Any], bits_stored: int) -> NDArray[Any]:
     """Lossy coding overshoots: keep values inside the stored bits, where masking would wrap them."""
     if values.dtype.kind == "i":
-        return np.clip(values, -(2 ** (bits_stored - 1)), 2 ** (bits_stored - 1) - 1)
-    return np.minimum(values, 2**bits_stored - 1)
+        return np.asarray(np.clip(values, -(2 ** (bits_stored - 1)), 2 ** (bits_stored - 1) - 1))
+    return np.asarray(np.minimum(values, 2**bits_stored - 1))

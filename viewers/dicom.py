@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from viewers import attributes as read
 from viewers import display
 from viewers.codestream import read_header, split_fragments
-from viewers.dataset import has_preamble, parse, quiet_pydicom
+from viewers.dataset import parse, quiet_pydicom
 from viewers.decoder import CODECS, Codec, require
 from viewers.errors import (
     CorruptHeaderError,
@@ -53,7 +55,7 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
     """
     with quiet_pydicom() as caught:
         parsed = parse(raw, limits)
-        frames, describe = _describe(parsed, raw, limits)
+        frames, describe = _describe(parsed, limits)
         warned = len({str(warning.message) for warning in caught})
     if warned:
         parsed.findings.append(finding("header_warnings", count=warned))
@@ -63,9 +65,9 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
     return Image(facts, frames, digest)
 
 
-def _describe(parsed: ParsedFile, raw: bytes, limits: Limits) -> tuple[DicomFrames, Any]:
+def _describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Any]:
     dataset, found = parsed.dataset, parsed.findings
-    keyword = _pixel_keyword(dataset, raw)
+    keyword = _pixel_keyword(parsed)
     fmt = _pixel_format(dataset, keyword)
     _check_limits(fmt, limits)
     frames = _frames(parsed, fmt, keyword)
@@ -101,22 +103,25 @@ def _more_findings(parsed: ParsedFile, codec: Codec) -> None:
         parsed.findings.append(finding("color_profile_ignored"))
 
 
-def _pixel_keyword(dataset: Dataset, raw: bytes) -> str:
+def _pixel_keyword(parsed: ParsedFile) -> str:
+    dataset = parsed.dataset
     for keyword in _PIXELS:
         if read.get(dataset, keyword) is not None:
             return keyword
-    kind = _object_kind(dataset)
-    described = read.get(dataset, "Rows") is not None
-    if described or kind.endswith(_IMAGE_STORAGE) or (not kind and has_preamble(raw)):
+    kind = _object_kind(dataset, parsed.media_class)
+    short = read.cut_short(dataset)
+    if short is not None:
+        raise TruncatedFileError(part="attributes", found=short[0], expected=short[1])
+    if read.get(dataset, "Rows") is not None or kind.endswith(_IMAGE_STORAGE):
         raise TruncatedFileError(part="pixels", found=0, expected="> 0")
     raise NoPixelDataError(found=kind or display.modality(dataset) or "?")
 
 
-def _object_kind(dataset: Dataset) -> str:
+def _object_kind(dataset: Dataset, media_class: str) -> str:
     """Return the SOP class's name in the standard; empty when it is absent or not the standard's."""
     from pydicom.uid import UID, UID_dictionary
 
-    sop_class = read.uid(dataset, "SOPClassUID")
+    sop_class = read.uid(dataset, "SOPClassUID") or media_class
     return str(UID(sop_class).name) if sop_class in UID_dictionary else ""
 
 
@@ -184,6 +189,8 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
     value = read.get(dataset, keyword)
     if not isinstance(value, bytes):
         raise CorruptHeaderError(attribute=keyword, found="?", expected="bytes")
+    if parsed.big_endian and fmt.bits_allocated <= 8 and read.vr(dataset, keyword) == "OW":
+        value = _swapped(value)
     codec, fragments = _coding(parsed, fmt, memoryview(value))
     order = ">" if parsed.big_endian else "<"
     lookup = {"signed": fmt.signed, "big_endian": parsed.big_endian}
@@ -203,6 +210,12 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         padding=_padding(dataset),
         palette=None if colors is None else Palette(*colors),
     )
+
+
+def _swapped(value: bytes) -> bytes:
+    """Put bytes in pixel order: a big-endian word of two pixels holds the first one last (PS3.5 8.1.1)."""
+    even = value if len(value) % 2 == 0 else value + b"\0"
+    return np.frombuffer(even, ">u2").astype("<u2").tobytes()
 
 
 def _padding(dataset: Dataset) -> tuple[float, float] | None:

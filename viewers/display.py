@@ -71,7 +71,7 @@ def technical_facts(dataset: Dataset) -> dict[str, str]:
 
 
 def hounsfield(dataset: Dataset) -> bool:
-    """Whether modality values are Hounsfield units (PS3.3 C.8.2.1.1.2: those of CT, unless it says otherwise)."""
+    """Whether modality values are Hounsfield units: those of CT, unless it says otherwise (PS3.3 C.8.2.1)."""
     if modality(dataset) != "CT":
         return False
     transform = group_item(dataset, 0, "PixelValueTransformationSequence")
@@ -93,7 +93,7 @@ def burned_in(dataset: Dataset) -> Finding | None:
 
 
 def inverted(dataset: Dataset, photometric: str) -> bool:
-    """Whether low values are white: the presentation LUT's shape decides, else the photometric interpretation."""
+    """Whether low values are white: as the presentation LUT says, else the photometric interpretation."""
     shape = code(dataset, "PresentationLUTShape", {"IDENTITY", "INVERSE"})
     return shape == "INVERSE" if shape else photometric == "MONOCHROME1"
 
@@ -130,7 +130,7 @@ def _once(found: list[Finding], noticed: Finding) -> None:
 def frame_displays(
     dataset: Dataset, fmt: PixelFormat, *, big_endian: bool, found: list[Finding]
 ) -> tuple[FrameDisplay, ...]:
-    """Marks, windows and VOI LUTs of each frame."""
+    """Collect marks, windows and VOI LUTs of each frame."""
     luts = () if fmt.is_color else _own_voi_luts(dataset, fmt, big_endian=big_endian)
     each = [
         FrameDisplay(

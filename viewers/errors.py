@@ -80,7 +80,8 @@ class NotAnImageError(OpenError):
 
     key = "viewers.not_an_image"
     template = (
-        "This file is not an image that can be opened: found {found}, expected DICOM, PNG, JPEG, TIFF or BMP. "
+        "This file is not an image that can be opened: found {found}, expected DICOM, PNG, JPEG, "
+        "TIFF or BMP. "
         "Choose another file."
     )
 
@@ -107,7 +108,8 @@ class MissingDecoderError(OpenError):
 
     key = "viewers.missing_decoder"
     template = (
-        "The pixels are compressed as {syntax} ({uid}), which {plugin} cannot decode here; needed: {package}. "
+        "The pixels are compressed as {syntax} ({uid}), which {plugin} cannot decode here; needed: "
+        "{package}. "
         "Export the image uncompressed, or install what is missing."
     )
 
@@ -173,7 +175,10 @@ class InvalidViewError(ViewError):
     """Unknown, missing or wrongly typed entries, or values that fit no image of this kind."""
 
     key = "viewers.view_invalid"
-    template = "This view cannot be drawn: {entry} is {found}, expected {expected}. Open the image again and choose a new view."
+    template = (
+        "This view cannot be drawn: {entry} is {found}, expected {expected}. Open the image again "
+        "and choose a new view."
+    )
 
 
 class FrameOutOfRangeError(ViewError):
@@ -198,7 +203,10 @@ class ViewMismatchError(ViewError):
     """The view was made for another image."""
 
     key = "viewers.view_mismatch"
-    template = "This view belongs to another image: found {found}, expected {expected}. Open the image it was made for."
+    template = (
+        "This view belongs to another image: found {found}, expected {expected}. Open the image it "
+        "was made for."
+    )
 
 
 class StoredImageError(ViewerError):

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATES", "Finding", "finding"]
 
 TEMPLATES: Final[Mapping[str, str]] = {
-    "finding.burned_in_stated": "The file says that text is burned into the picture: it may name the patient.",
-    "finding.burned_in_possible": "Images of this kind ({modality}) often have text burned in: check for names.",
+    "finding.burned_in_stated": (
+        "The file says that text is burned into the picture: it may name the patient."
+    ),
+    "finding.burned_in_possible": (
+        "Images of this kind ({modality}) often have text burned in: check for names."
+    ),
     "finding.lossy": "The image was compressed with losses.",
     "finding.quantised": "Values were reduced to 65536 steps of {step} each.",
     "finding.values_clipped": "{count} values that are not numbers are drawn black.",
@@ -25,7 +29,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.transfer_syntax_repaired": "The transfer syntax was missing or wrong; {used} was used.",
     "finding.codestream_differs": "The pixels are compressed as {found}, not as the header says ({stated}).",
     "finding.window_unusable": "The file's window (centre {center}, width {width}) cannot be used.",
-    "finding.rescale_unusable": "The file's rescale slope or intercept cannot be used; stored values are shown.",
+    "finding.rescale_unusable": (
+        "The file's rescale slope or intercept cannot be used; stored values are shown."
+    ),
     "finding.orientation_unusable": "The stated orientation is not possible; no side marks are shown.",
     "finding.spacing_unusable": "The stated pixel spacing is not possible; lengths are in pixels.",
     "finding.pages_left_out": "{count} pages of another size or kind were left out.",

@@ -117,7 +117,7 @@ def letters(direction: Sequence[float]) -> str:
 
 
 def marks_from_letters(right: str, bottom: str) -> EdgeMarks:
-    """Complete the marks of the right and the bottom edge (PatientOrientation's order) with their opposites."""
+    """Complete the right and the bottom mark (PatientOrientation's order) with their opposites."""
     return EdgeMarks(right.translate(_OPPOSITE), right, bottom.translate(_OPPOSITE), bottom)
 
 

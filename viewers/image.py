@@ -10,10 +10,8 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
-
-import numpy as np
 
 from viewers.errors import FrameOutOfRangeError
 from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx
@@ -23,6 +21,7 @@ from viewers.window import CodeMap, NamedWindow, VoiLut, Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from viewers.findings import Finding
@@ -89,7 +88,7 @@ class FrameSource(Protocol):
 class FrameDisplay:
     """What the header says about one frame."""
 
-    marks: EdgeMarks = EdgeMarks()
+    marks: EdgeMarks = field(default_factory=EdgeMarks)
     windows: tuple[Window, ...] = ()
     voi_luts: tuple[VoiLut, ...] = ()
 
@@ -289,8 +288,8 @@ class Image:
         frame = self.frame(index)
         if isinstance(frame, ColorFrame):
             return ()
-        own = [NamedWindow(f"file-{n}", window, "file") for n, window in enumerate(display.windows, 1)]
-        own += [NamedWindow(f"lut-{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
+        own = [NamedWindow(f"file_{n}", window, "file") for n, window in enumerate(display.windows, 1)]
+        own += [NamedWindow(f"lut_{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
         if self._facts.facts.get("RescaleType") == "HU":
             own += ct_presets(self._facts.facts.get("BodyPartExamined", ""))
         low, high = sorted(float(value) for value in frame.code_map.values()[list(self._facts.stored_codes)])

@@ -11,7 +11,7 @@ DICOM PS3.3 C.11.1.1 (modality LUT), C.11.2.1.1 (VOI LUT), C.7.6.3.1.5 and C.7.6
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,14 +52,14 @@ def read_lut(dataset: Dataset, descriptor: str, data: str, *, signed: bool, big_
     count = count % 65536 or 65536
     if signed and first >= _SIGNED_FROM:
         first -= 65536
-    table = _entries(get(dataset, data), count, big_endian)
+    table = _entries(get(dataset, data), count, big_endian=big_endian)
     if table is None:
         return None
     bits = min(max(bits, int(table.max()).bit_length(), 1), 16)
     return Lut(first, table, bits)
 
 
-def _entries(data: object, count: int, big_endian: bool) -> NDArray[np.int64] | None:
+def _entries(data: Any, count: int, *, big_endian: bool) -> NDArray[np.int64] | None:
     """Entries as int64; one byte each when there is only room for that (PS3.3 C.11.1.1.1)."""
     try:
         if isinstance(data, bytes | bytearray):
@@ -68,8 +68,8 @@ def _entries(data: object, count: int, big_endian: bool) -> NDArray[np.int64] | 
         elif data is None:
             return None
         else:
-            values = data if isinstance(data, list | tuple) or hasattr(data, "__iter__") else [data]
-            words, odd = np.asarray([int(value) & 0xFFFF for value in values], dtype=np.uint16), b""  # type: ignore[attr-defined]
+            values = data if hasattr(data, "__iter__") else [data]
+            words, odd = np.asarray([int(value) & 0xFFFF for value in values], dtype=np.uint16), b""
     except PARSER_FAILURES:
         return None
     if words.size >= count:
@@ -99,7 +99,9 @@ def palette(dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[int, N
 
     Entries of 16 bits keep their high byte, unless all of them fit in 8 bits.
     """
-    channels = [_channel(dataset, name, signed, big_endian) for name in ("Red", "Green", "Blue")]
+    channels = [
+        _channel(dataset, name, signed=signed, big_endian=big_endian) for name in ("Red", "Green", "Blue")
+    ]
     luts = [lut for lut in channels if lut is not None]
     if len(luts) < 3:
         return None
@@ -109,7 +111,7 @@ def palette(dataset: Dataset, *, signed: bool, big_endian: bool) -> tuple[int, N
     return luts[0].first, table.astype(np.uint8)
 
 
-def _channel(dataset: Dataset, name: str, signed: bool, big_endian: bool) -> Lut | None:
+def _channel(dataset: Dataset, name: str, *, signed: bool, big_endian: bool) -> Lut | None:
     descriptor = f"{name}PaletteColorLookupTableDescriptor"
     plain = read_lut(
         dataset, descriptor, f"{name}PaletteColorLookupTableData", signed=signed, big_endian=big_endian
@@ -129,12 +131,11 @@ def _channel(dataset: Dataset, name: str, signed: bool, big_endian: bool) -> Lut
 
 def _segmented(data: bytes, dtype: str) -> NDArray[np.int64] | None:
     """Expand discrete (0), linear (1) and indirect (2) segments (PS3.3 C.7.9.2); at most 65536 entries."""
-    words = np.frombuffer(
-        data[: len(data) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize], dtype=dtype
-    )
+    size = np.dtype(dtype).itemsize
+    words = np.frombuffer(data[: len(data) // size * size], dtype=dtype)
     out: list[int] = []
     try:
-        _expand([int(word) for word in words], out, wide=np.dtype(dtype).itemsize == 2, depth=0)
+        _expand(words.tolist(), out, wide=size == 2, depth=0)
     except (ValueError, IndexError):
         return None
     return np.asarray(out, dtype=np.int64)

@@ -85,7 +85,7 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
     found: list[Finding] = []
     try:
         with quiet_pydicom(), _opened(raw) as picture:
-            size, mode, bits = _described(picture, limits)
+            mode, bits = _described(picture, limits)
             indices = _alike(picture, limits, found)
             if mode not in _GREY_8 | _GREY_16 and picture.has_transparency_data:
                 found.append(finding("transparency"))
@@ -108,7 +108,7 @@ def _opened(raw: bytes) -> Pillow.Image:
     return Pillow.open(io.BytesIO(raw), formats=FORMATS)
 
 
-def _described(picture: Pillow.Image, limits: Limits) -> tuple[SizePx, str, int]:
+def _described(picture: Pillow.Image, limits: Limits) -> tuple[str, int]:
     width, height = picture.size
     if width * height > limits.pixels_per_frame:
         raise DecompressionBombError(
@@ -116,7 +116,7 @@ def _described(picture: Pillow.Image, limits: Limits) -> tuple[SizePx, str, int]
         )
     if picture.mode not in _GREY_8 | _GREY_16 | _COLOR:
         raise UnsupportedImageError(found=picture.mode, expected="L, I;16, RGB, RGBA, P, CMYK")
-    return SizePx(width, height), picture.mode, 16 if picture.mode in _GREY_16 else 8
+    return picture.mode, 16 if picture.mode in _GREY_16 else 8
 
 
 def _alike(picture: Pillow.Image, limits: Limits, found: list[Finding]) -> tuple[int, ...]:

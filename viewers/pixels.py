@@ -165,7 +165,7 @@ class DicomFrames:
         return native_values(data, fmt.shape(index), planar=fmt.planar, order=self.order, kind=kind)
 
     def _integers(self, values: NDArray[Any]) -> NDArray[np.int64]:
-        """Stored values with unused bits removed and the sign extended."""
+        """Remove unused bits and extend the sign."""
         fmt = self.format
         shift = max(fmt.high_bit + 1 - fmt.bits_stored, 0) if self.fragments is None else 0
         bits = values.astype(np.int64) >> shift
@@ -238,7 +238,7 @@ def _signed_bits(bits: NDArray[np.int64], stored: int, *, signed: bool) -> NDArr
     if not signed:
         return bits
     sign = 2 ** (stored - 1)
-    return (bits ^ sign) - sign
+    return np.asarray((bits ^ sign) - sign)
 
 
 def _colored(stored: NDArray[np.int64], palette: Palette) -> NDArray[np.uint8]:

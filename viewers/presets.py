@@ -21,15 +21,15 @@ __all__ = ["CT_PRESETS", "PIXEL_KEYS", "ct_presets", "pixel_windows"]
 
 CT_PRESETS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
     {
-        "soft-tissue": (40, 400),
+        "soft_tissue": (40, 400),
         "lung": (-600, 1500),
         "mediastinum": (40, 400),
         "bone": (500, 2000),
         "brain": (40, 80),
         "stroke": (35, 40),
         "subdural": (75, 215),
-        "posterior-fossa": (35, 150),
-        "temporal-bone": (700, 4000),
+        "posterior_fossa": (35, 150),
+        "temporal_bone": (700, 4000),
         "sinus": (300, 2000),
         "neck": (50, 350),
         "abdomen": (60, 400),
@@ -40,23 +40,23 @@ CT_PRESETS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
 )
 """Centre and width in Hounsfield units, as usual in reading rooms."""
 
-PIXEL_KEYS: Final = ("stored", "full", "auto")
-"""``stored``: everything the stored bits can say. ``full``: smallest to largest value of this frame.
+PIXEL_KEYS: Final = ("stored", "full_range", "auto")
+"""``stored``: everything the stored bits can say. ``full_range``: smallest to largest value of this frame.
 ``auto``: 1st to 99th percentile of this frame; padding never counts."""
 
 _BY_BODY_PART: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "HEAD": ("brain", "subdural", "stroke", "bone", "temporal-bone", "sinus", "posterior-fossa"),
-        "BRAIN": ("brain", "stroke", "subdural", "posterior-fossa", "bone"),
-        "SKULL": ("bone", "brain", "temporal-bone", "sinus"),
-        "NECK": ("neck", "soft-tissue", "bone"),
+        "HEAD": ("brain", "subdural", "stroke", "bone", "temporal_bone", "sinus", "posterior_fossa"),
+        "BRAIN": ("brain", "stroke", "subdural", "posterior_fossa", "bone"),
+        "SKULL": ("bone", "brain", "temporal_bone", "sinus"),
+        "NECK": ("neck", "soft_tissue", "bone"),
         "CHEST": ("mediastinum", "lung", "bone"),
         "LUNG": ("lung", "mediastinum", "bone"),
         "HEART": ("mediastinum", "angiography", "lung"),
         "ABDOMEN": ("abdomen", "liver", "lung", "bone"),
         "LIVER": ("liver", "abdomen", "bone"),
-        "PELVIS": ("soft-tissue", "bone"),
-        "SPINE": ("spine", "bone", "soft-tissue"),
+        "PELVIS": ("soft_tissue", "bone"),
+        "SPINE": ("spine", "bone", "soft_tissue"),
     }
 )
 

@@ -16,11 +16,11 @@ from viewers.window import CodeMap, VoiLut, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["code_map_from_json", "code_map_to_json", "facts_from_json", "facts_to_json", "strict"]
+__all__ = ["Types", "code_map_from_json", "code_map_to_json", "facts_from_json", "facts_to_json", "strict"]
 
-_Types = type | tuple[type, ...]
+Types = type | tuple[type, ...]
 _NUMBER: Final = (int, float)
-_FACTS: Final[Mapping[str, _Types]] = {
+_FACTS: Final[Mapping[str, Types]] = {
     "kind": str,
     "modality": str,
     "facts": dict,
@@ -35,13 +35,13 @@ _FACTS: Final[Mapping[str, _Types]] = {
     "displays": list,
     "frames": list,
 }
-_WINDOW: Final[Mapping[str, _Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
-_VOI_LUT: Final[Mapping[str, _Types]] = {"first": int, "table": list, "bits": int, "name": str}
-_SPACING: Final[Mapping[str, _Types]] = {"row": _NUMBER, "column": _NUMBER, "source": str, "calibrated": bool}
-_MARKS: Final[Mapping[str, _Types]] = dict.fromkeys(("left", "right", "top", "bottom"), str)
-_DISPLAY: Final[Mapping[str, _Types]] = {"marks": dict, "windows": list, "voi_luts": list}
-_FINDING: Final[Mapping[str, _Types]] = {"key": str, "values": dict}
-_CODE_MAP: Final[Mapping[str, _Types]] = {
+_WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
+_VOI_LUT: Final[Mapping[str, Types]] = {"first": int, "table": list, "bits": int, "name": str}
+_SPACING: Final[Mapping[str, Types]] = {"row": _NUMBER, "column": _NUMBER, "source": str, "calibrated": bool}
+_MARKS: Final[Mapping[str, Types]] = dict.fromkeys(("left", "right", "top", "bottom"), str)
+_DISPLAY: Final[Mapping[str, Types]] = {"marks": dict, "windows": list, "voi_luts": list}
+_FINDING: Final[Mapping[str, Types]] = {"key": str, "values": dict}
+_CODE_MAP: Final[Mapping[str, Types]] = {
     "offset": _NUMBER,
     "slope": _NUMBER,
     "intercept": _NUMBER,
@@ -51,7 +51,7 @@ _CODE_MAP: Final[Mapping[str, _Types]] = {
 
 
 def strict(
-    value: Any, entries: Mapping[str, _Types], fail: Callable[[str, str, str], Exception]
+    value: Any, entries: Mapping[str, Types], fail: Callable[[str, str, str], Exception]
 ) -> dict[str, Any]:
     """Check that ``value`` is a JSON object with exactly ``entries`` of those types; a bool is no number.
 

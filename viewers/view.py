@@ -19,10 +19,12 @@ from viewers.errors import (
 )
 from viewers.geometry import Region
 from viewers.image import ColorFrame
-from viewers.record import strict
+from viewers.record import Types, strict
 from viewers.window import VoiLut, Window, build_lut
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from viewers.image import Image
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["View", "default_view", "describe_view", "display_size", "render", "render_png"]
 
 _NUMBER: Final = (int, float)
-_VIEW: Final = {
+_VIEW: Final[Mapping[str, Types]] = {
     "image": str,
     "frame": int,
     "window": (dict, type(None)),
@@ -38,8 +40,8 @@ _VIEW: Final = {
     "inverted": bool,
     "region": (dict, type(None)),
 }
-_WINDOW: Final = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
-_REGION: Final = dict.fromkeys(("x", "y", "width", "height"), int)
+_WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
+_REGION: Final[Mapping[str, Types]] = dict.fromkeys(("x", "y", "width", "height"), int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def render(image: Image, view: View) -> NDArray[np.uint8]:
 
 
 def display_size(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
-    """Width and height with square pixels: the side along which pixels are longer grows, rounded half to even."""
+    """Width and height with square pixels: the longer side of the pixels grows, rounded half to even."""
     if pixel_aspect >= 1:
         return width, max(height, round(height * pixel_aspect))
     return max(width, round(width / pixel_aspect)), height
@@ -205,7 +207,7 @@ def _stretched(pixels: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
     weight = (position & 65535).reshape(shape)
     near = np.take(pixels, low, axis=axis).astype(np.int64)
     far = np.take(pixels, high, axis=axis).astype(np.int64)
-    return ((near * (65536 - weight) + far * weight + 32768) >> 16).astype(np.uint8)
+    return np.asarray((near * (65536 - weight) + far * weight + 32768) >> 16, dtype=np.uint8)
 
 
 def render_png(image: Image, view: View) -> bytes:
