@@ -20,6 +20,7 @@ The tree::
     │   ├── UploadEmptyError
     │   ├── UploadIncompleteError
     │   └── UploadTypeError
+    ├── FileAccessError             a file named on the command line that cannot be read or written
     └── BusyError                   too many questions wait already
 
 ``str(error)`` is an English sentence; :func:`user_text` is the sentence in the user's language.
@@ -39,6 +40,7 @@ __all__ = [
     "AnswerNotFoundError",
     "AppError",
     "BusyError",
+    "FileAccessError",
     "ImageNotFoundError",
     "NotAllowedError",
     "NotFoundError",
@@ -214,6 +216,13 @@ class UploadTypeError(UploadError):
 
     key = "app.upload_type"
     template = "This kind of file cannot be opened: found {found}, expected {expected}. Choose another file."
+
+
+class FileAccessError(AppError):
+    """A file named on the command line that cannot be read or written."""
+
+    key = "app.file_access"
+    template = "The file {location} cannot be used: {reason}. Check its name and your permission to use it."
 
 
 class BusyError(AppError):

@@ -17,29 +17,32 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.errors import ImageNotFoundError
+from app.errors import AppError, ImageNotFoundError, NotFoundError, TurnNotFoundError
 from app.history.store import HistoryStore
+from app.model import PreparingBackend, open_backend
 from engine.errors import EngineError, PromptTooLongError
-from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message, Started, TextPart
+from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message, Queued, Reading, TextPart
 from i18n.text import strip_controls
 from viewers.errors import ViewerError
-from viewers.intake import Limits, open_image
+from viewers.intake import open_image
+from viewers.limits import Limits
 from viewers.store import load as load_image
 from viewers.store import save as save_image
 from viewers.view import View, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from app.history.records import Answer, Thread, ThreadSummary, Turn
+    from app.history.records import EndState, Thread, ThreadSummary, Turn
     from app.model import ModelInfo
     from app.settings import Settings
     from engine.backend import Backend
+    from engine.messages import Event
     from viewers.image import Image
 
 __all__ = ["AnswerUpdate", "Workspace"]
@@ -47,6 +50,8 @@ __all__ = ["AnswerUpdate", "Workspace"]
 _LOG = logging.getLogger("bimedix2.session")
 _UPDATE_INTERVAL_S = 0.125
 """Eight updates a second: what a reader notices, and what a page can draw in a long conversation."""
+_RETRY_TEMPERATURE, _RETRY_TOP_P = 0.6, 0.9
+"""Sampling of a regenerated answer: the values the checkpoints' own generation_config.json gives."""
 _OPEN_IMAGES = 16
 """Images kept open per process; their pixels are memory-mapped, so this bounds file handles, not memory."""
 
@@ -61,6 +66,10 @@ class AnswerUpdate:
     text: str
     state: str
     """``streaming`` or an end state: complete, length, stopped, time_limit, failed."""
+    place_in_queue: int = 0
+    """Above 0 while others are answered first, or while the model still loads."""
+    read_share: float = 0.0
+    """Share of the prompt the model has read, 0 to 1; of interest until the first text."""
     turns_left_out: int = 0
     """Oldest turns the model was not given, because the conversation no longer fits its context."""
     error: Exception | None = None
@@ -93,8 +102,6 @@ class Workspace:
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
         """Open history and model; answers a dead process left streaming become ``interrupted``."""
-        from app.model import open_backend
-
         settings.images_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(settings.uploads_folder, ignore_errors=True)
         settings.uploads_folder.mkdir(parents=True, mode=0o700)
@@ -108,6 +115,17 @@ class Workspace:
             store.close()
             raise
         return cls(settings, store, backend, model)
+
+    def prepare_model(self, on_loaded: Callable[[str, float], None] | None = None) -> None:
+        """Begin loading the model in the background.
+
+        Parameters
+        ----------
+        on_loaded : callable, optional
+            Called with the reason for device and precision, and the seconds it took.
+        """
+        if isinstance(self._backend, PreparingBackend):
+            self._backend.start(on_loaded)
 
     def close(self) -> None:
         """Stop running answers, then free the model and the database."""
@@ -218,7 +236,11 @@ class Workspace:
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
     def regenerate(self, owner: str, thread_id: str, turn_id: str, run_key: str) -> Iterator[AnswerUpdate]:
-        """Answer a stored turn once more; its earlier answers are kept."""
+        """Answer a stored turn once more; its earlier answers are kept.
+
+        Somebody who asks again wants another answer, so this one is sampled, with a new seed each time.
+        """
+        _until(self._store.load(owner, thread_id).turns, turn_id)
         answer_id = self._store.begin_answer(owner, turn_id, self._backend.name)
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
@@ -240,10 +262,11 @@ class Workspace:
                 turns = _until(self._store.load(owner, thread_id).turns, turn_id)
                 yield from self._stream(owner, turns, run, stop)
             except GeneratorExit:
-                run.finish("stopped")
+                with suppress(NotFoundError):
+                    run.finish("stopped")
                 raise
-            except Exception as error:  # edge: whatever went wrong is stored with the turn and shown
-                if not isinstance(error, EngineError):
+            except Exception as error:  # noqa: BLE001  # edge: stored with the turn, logged and shown
+                if not isinstance(error, EngineError | AppError):
                     _LOG.exception("the answer failed")
                 yield run.fail(error)
 
@@ -251,23 +274,30 @@ class Workspace:
         self, owner: str, turns: Sequence[Turn], run: _Run, stop: threading.Event
     ) -> Iterator[AnswerUpdate]:
         """Ask the backend, leaving out oldest turns until the conversation fits."""
-        options = GenerationOptions(
-            max_new_tokens=self.settings.max_new_tokens,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            time_limit_s=self.settings.time_limit_s or None,
-        )
+        attempts = len(turns[-1].answers)
+        options = self._options(attempts)
         for left_out in range(len(turns)):
             events = self._backend.stream(self._messages(owner, turns, left_out), options)
+            run.turns_left_out = left_out
             try:
-                first = next(events)
+                with closing(events):
+                    yield from run.follow(events, stop)
             except PromptTooLongError:
+                # raised before any computing and before any update
                 if left_out == len(turns) - 1:
                     raise
-                continue
-            run.turns_left_out = left_out
-            yield from run.follow(first, events, stop)
-            return
+            else:
+                return
+
+    def _options(self, attempts: int) -> GenerationOptions:
+        again = attempts > 1
+        return GenerationOptions(
+            max_new_tokens=self.settings.max_new_tokens,
+            temperature=max(self.settings.temperature, _RETRY_TEMPERATURE if again else 0.0),
+            top_p=min(self.settings.top_p, _RETRY_TOP_P) if again else self.settings.top_p,
+            seed=attempts,
+            time_limit_s=self.settings.time_limit_s or None,
+        )
 
     def _messages(self, owner: str, turns: Sequence[Turn], left_out: int) -> list[Message]:
         """Build the conversation the model is given.
@@ -278,9 +308,9 @@ class Workspace:
         carried = _last_views(turns[:left_out])
         messages: list[Message] = []
         for turn in turns[left_out:]:
-            reply = turn.answers[-1] if turn.answers else None
+            reply = _reply(turn)
             is_last = turn is turns[-1]
-            if not is_last and (reply is None or not reply.text):
+            if not is_last and not reply:
                 # a question that was never answered would stand where an answer belongs
                 carried = [View.from_json(item.view) for item in turn.views] or carried
                 continue
@@ -288,8 +318,8 @@ class Workspace:
             carried = []
             images = [self.render(owner, view) for view in views]
             messages.append(Message("user", (*images, TextPart(turn.question))))
-            if not is_last and reply is not None:
-                messages.append(Message.of("assistant", reply.text))
+            if not is_last:
+                messages.append(Message.of("assistant", reply))
         return messages
 
     @contextmanager
@@ -319,53 +349,55 @@ class _Run:
     def text(self) -> str:
         return "".join(self._pieces)
 
-    def update(self, state: str = "streaming", error: Exception | None = None) -> AnswerUpdate:
-        return AnswerUpdate(*self._ids, self.text, state, self.turns_left_out, error)
+    def update(self, state: str = "streaming", **more: Any) -> AnswerUpdate:
+        return AnswerUpdate(*self._ids, self.text, state, turns_left_out=self.turns_left_out, **more)
 
-    def follow(
-        self, first: object, events: Iterator[object], stop: threading.Event
-    ) -> Iterator[AnswerUpdate]:
+    def follow(self, events: Iterator[Event], stop: threading.Event) -> Iterator[AnswerUpdate]:
         """Store and pass on events, joined to a pace a page can draw; the first piece goes at once."""
         shown_at = 0.0
-        event: object | None = first
-        while event is not None:
-            if isinstance(event, Started | Delta) and stop.is_set():
-                events.close()  # type: ignore[attr-defined]  # backends stream from generators
-                yield self.finish("stopped")
+        for event in events:
+            if isinstance(event, Finished):
+                yield self.finish(event.reason, {**asdict(event.usage), **asdict(event.timings)})
                 return
             if isinstance(event, Delta):
                 self._pieces.append(event.text)
-                if time.monotonic() - shown_at >= _UPDATE_INTERVAL_S:
-                    self._store.grow(self._ids[2], self.text)
-                    yield self.update()
-                    shown_at = time.monotonic()
-            elif isinstance(event, Finished):
-                yield self.finish(event.reason, {**asdict(event.usage), **asdict(event.timings)})
+            if stop.is_set():
+                yield self.finish("stopped")
                 return
-            event = next(events, None)
+            if isinstance(event, Queued | Reading) or time.monotonic() - shown_at >= _UPDATE_INTERVAL_S:
+                self._store.grow(self._ids[2], self.text)
+                yield self.update(**_progress(event))
+                shown_at = time.monotonic() if self._pieces else 0.0
         raise EngineError(reason="the backend ended without a final event")
 
-    def finish(self, state: str, usage: dict[str, object] | None = None) -> AnswerUpdate:
+    def finish(self, state: EndState, usage: dict[str, object] | None = None) -> AnswerUpdate:
         if not self._finished:
             self._finished = True
             self._store.finish(self._ids[2], self.text, state, usage=usage)
         return self.update(state)
 
     def fail(self, error: Exception) -> AnswerUpdate:
-        self._finished = True
-        key, values = (
-            (error.key, error.values)
-            if isinstance(error, EngineError | ViewerError)
-            else ("app.unexpected", {})
-        )
-        self._store.finish(
-            self._ids[2],
-            self.text,
-            "failed",
-            error_key=key,
-            error_values={name: str(value) for name, value in values.items()},
-        )
-        return self.update("failed", error)
+        """Store why the answer ended; one deleted meanwhile has nowhere to be stored."""
+        known = isinstance(error, EngineError | ViewerError | AppError)
+        key, values = (error.key, error.values) if known else ("app.unexpected", {})  # type: ignore[attr-defined]
+        with suppress(NotFoundError):
+            self._store.finish(
+                self._ids[2],
+                self.text,
+                "failed",
+                error_key=key,
+                error_values={name: str(value) for name, value in values.items()},
+            )
+        return self.update("failed", error=error)
+
+
+def _progress(event: Event) -> dict[str, Any]:
+    """Tell how far the work is before the first text."""
+    if isinstance(event, Queued):
+        return {"place_in_queue": event.place}
+    if isinstance(event, Reading):
+        return {"read_share": event.tokens_read / event.prompt_tokens}
+    return {}
 
 
 def _neutral_label(image: Image) -> str:
@@ -375,11 +407,16 @@ def _neutral_label(image: Image) -> str:
 
 
 def _until(turns: Sequence[Turn], turn_id: str) -> Sequence[Turn]:
-    """Turns up to and with the one being answered."""
+    """Cut the turns behind the one being answered."""
     for index, turn in enumerate(turns):
         if turn.id == turn_id:
             return turns[: index + 1]
-    return turns
+    raise TurnNotFoundError(found=turn_id)
+
+
+def _reply(turn: Turn) -> str:
+    """Text the conversation goes on from: the newest answer that has any."""
+    return next((answer.text for answer in reversed(turn.answers) if answer.text), "")
 
 
 def _last_views(turns: Sequence[Turn]) -> list[View]:
@@ -390,5 +427,5 @@ def _last_views(turns: Sequence[Turn]) -> list[View]:
 
 
 def _not_shown_last(turns: Sequence[Turn], views: Sequence[View]) -> list[View]:
-    """Views the conversation has not just been given: the same picture twice costs context and says nothing."""
+    """Keep views the conversation was not just given: a picture twice costs context and says nothing."""
     return [] if list(views) == _last_views(turns) else list(views)

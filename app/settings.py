@@ -99,7 +99,7 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Settings from all four places.
+    """Read settings from all four places.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from engine.messages import Event, GenerationOptions, Message
 
@@ -29,7 +29,7 @@ class Backend(Protocol):
         """What answers, for the page and the history, e.g. ``demonstration model``."""
         ...
 
-    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Iterator[Event]:
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
         """Answer the last user message.
 
         Exactly one ``Finished`` comes, last; the joined ``Delta`` texts are the answer. Closing the

@@ -19,7 +19,7 @@ from engine.errors import BackendUnavailableError
 from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     import torch
 
@@ -108,7 +108,7 @@ class LocalBackend:
         """Refuse further work and free the caches; a running stream ends at its next token."""
         self._device.close()
 
-    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Iterator[Event]:
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
         """Answer the last user message; see :class:`engine.backend.Backend`.
 
         Raises

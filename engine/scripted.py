@@ -16,7 +16,7 @@ from engine.errors import BackendUnavailableError, ConversationShapeError
 from engine.messages import Delta, Finished, Started, Timings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from engine.messages import Event, GenerationOptions, Message
 
@@ -63,7 +63,7 @@ class ScriptedBackend:
         with self._lock:
             self._answers.extend(answers)
 
-    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Iterator[Event]:
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
         """Give the next answer, word by word; a word counts as one token."""
         if self._closed:
             raise BackendUnavailableError(reason="it was closed")

@@ -1,0 +1,251 @@
+"""The command line: serve, ask, render, doctor.
+
+Only what a command needs is imported when it runs, so that ``--help`` answers at once. Errors are shown
+as one sentence in the user's language, with exit status 1; a wrong flag ends with 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import locale
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from viewers.image import Image
+    from viewers.view import View
+
+__all__ = ["build_parser", "run"]
+
+_LOG = logging.getLogger("bimedix2")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    language = _environment_language()
+    try:
+        settings = load_settings(file=options.config, flags=_settings_flags(options))
+        language = settings.language if settings.language != "auto" else language
+        logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        status: int = options.command(settings, options, language)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away, e.g. "| head": nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  # edge: every failure becomes a sentence
+        from app.errors import FileAccessError, user_text
+
+        if isinstance(error, OSError) and error.filename is not None:
+            error = FileAccessError(location=error.filename, reason=error.strerror)
+        print(user_text(error, language), file=sys.stderr)
+        return 1
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="bimedix2",
+        description="Talk about exactly what is on screen with a local BiMediX2, in Arabic or English. "
+        "Research use only; not for clinical or commercial use.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    common.add_argument(
+        "--data-folder", type=Path, metavar="FOLDER", help="where history and pixels are kept"
+    )
+    common.add_argument("--language", choices=("en", "ar"), help="language of messages")
+    common.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", metavar="FOLDER|ID", help="checkpoint; the demonstration model if left out")
+    model.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
+    view = argparse.ArgumentParser(add_help=False)
+    view.add_argument("--frame", type=int, default=1, metavar="N", help="frame number, from 1")
+    view.add_argument(
+        "--window",
+        type=_pair,
+        metavar="CENTRE,WIDTH",
+        help="e.g. --window=-600,1500; the file's own by default",
+    )
+    view.add_argument("--region", type=_four, metavar="X,Y,WIDTH,HEIGHT", help="part of the frame, in pixels")
+    view.add_argument("--invert", action="store_true", help="swap black and white")
+
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", parents=[common, model], help="open the page")
+    serve.add_argument("--host", help="address to listen on; 127.0.0.1 by default")
+    serve.add_argument("--port", type=int, help="port; 7860 by default, 0 takes a free one")
+    serve.add_argument(
+        "--open-browser", action="store_true", default=None, help="open the page in the browser"
+    )
+    serve.set_defaults(command=_serve)
+    ask = commands.add_parser(
+        "ask", parents=[common, model, view], help="ask about one image, answer on the terminal"
+    )
+    ask.add_argument("image", type=Path, metavar="IMAGE")
+    ask.add_argument("question")
+    ask.set_defaults(command=_ask)
+    render = commands.add_parser(
+        "render", parents=[common, view], help="write exactly the pixels the page shows"
+    )
+    render.add_argument("image", type=Path, metavar="FILE")
+    render.add_argument("output", type=Path, metavar="OUT.png")
+    render.set_defaults(command=_render)
+    doctor = commands.add_parser(
+        "doctor", parents=[common, model], help="check this computer, and say what to do"
+    )
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _settings_flags(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("data_folder", "language", "model", "device", "threads", "host", "port", "open_browser")
+    return {name: getattr(options, name, None) for name in names}
+
+
+def _environment_language() -> str:
+    name = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
+    name = name or locale.getlocale()[0] or ""
+    return "ar" if name.lower().startswith("ar") else "en"
+
+
+def _numbers(text: str, count: int, kind: type[Any]) -> list[Any]:
+    pieces = text.split(",")
+    try:
+        values = [kind(piece) for piece in pieces]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, found {text!r}")
+    return values
+
+
+def _pair(text: str) -> list[float]:
+    return _numbers(text, 2, float)
+
+
+def _four(text: str) -> list[int]:
+    return _numbers(text, 4, int)
+
+
+def _serve(settings: Settings, _options: argparse.Namespace, language: str) -> int:
+    from app.session import Workspace
+    from app.web import serve
+    from i18n.catalogue import Catalogue
+
+    texts = Catalogue()
+    workspace = Workspace.open(settings)
+
+    def on_ready(url: str) -> None:
+        model = workspace.model
+        print(texts.text("cli.ready", language, url=url), flush=True)
+        print(texts.text("cli.model_in_use", language, name=model.name, reason=model.reason), flush=True)
+        print(texts.text("app.research_notice", language), flush=True)
+        if settings.host not in ("127.0.0.1", "localhost", "::1"):
+            print(texts.text("cli.listening_lan", language, url=url), flush=True)
+        workspace.prepare_model(lambda reason, seconds: _tell_loaded(language, reason, seconds))
+        if settings.open_browser:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    try:
+        serve(workspace, on_ready=on_ready)
+    finally:
+        workspace.close()
+        print(texts.text("cli.stopped", language, location=settings.folder), flush=True)
+    return 0
+
+
+def _tell_loaded(language: str, reason: str, seconds: float) -> None:
+    from i18n.catalogue import Catalogue
+
+    print(Catalogue().text("cli.model_loaded", language, seconds=f"{seconds:.1f}", name=reason), flush=True)
+
+
+def _open_view(options: argparse.Namespace) -> tuple[Image, View]:
+    """Open the image and make the view the flags describe."""
+    from dataclasses import replace
+
+    from viewers.errors import FrameOutOfRangeError
+    from viewers.geometry import Region
+    from viewers.intake import open_image
+    from viewers.view import default_view
+    from viewers.window import Window
+
+    image = open_image(options.image)
+    if not 1 <= options.frame <= image.frame_count:
+        raise FrameOutOfRangeError(found=options.frame, count=image.frame_count)
+    view = default_view(image, options.frame - 1)
+    if options.window:
+        view = replace(view, window=Window(*options.window))
+    if options.region:
+        view = replace(view, region=Region(*options.region))
+    if options.invert:
+        view = replace(view, inverted=not view.inverted)
+    return image, view
+
+
+def _render(_settings: Settings, options: argparse.Namespace, _language: str) -> int:
+    from viewers.view import render_png
+
+    image, view = _open_view(options)
+    data = render_png(image, view)
+    options.output.write_bytes(data)
+    return 0
+
+
+def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.model import open_backend
+    from engine.messages import ImagePart, Message
+    from i18n.catalogue import Catalogue
+    from viewers.view import render
+
+    image, view = _open_view(options)
+    backend, model = open_backend(settings)
+    backend.wait()
+    if model.is_demonstration:
+        print(Catalogue().text("app.demo_notice", language), file=sys.stderr)
+    message = Message.of("user", ImagePart(render(image, view)), options.question)
+    try:
+        for text in _answer_texts(backend, settings, message):
+            print(text, end="", flush=True)
+    finally:
+        print(flush=True)
+        backend.close()
+    return 0
+
+
+def _answer_texts(backend: Any, settings: Settings, message: Any) -> Iterator[str]:
+    from engine.messages import Delta, GenerationOptions
+
+    options = GenerationOptions(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        time_limit_s=settings.time_limit_s or None,
+    )
+    for event in backend.stream([message], options):
+        if isinstance(event, Delta):
+            yield event.text
+
+
+def _doctor(settings: Settings, _options: argparse.Namespace, language: str) -> int:
+    from app.doctor import examine, report
+
+    started = time.monotonic()
+    findings = examine(settings)
+    _LOG.info("examined in %.1f s", time.monotonic() - started)
+    print(report(findings, language))
+    return 1 if any(finding.level == "failed" for finding in findings) else 0
