@@ -271,7 +271,7 @@ def test_closing_the_stream_stops_the_work_within_a_token(tiny: LoadedModel) -> 
         if isinstance(event, Delta):
             break
     before = calls
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
     assert calls == before
     assert answer(backend, conversation((None, "Hi", None)))
@@ -284,7 +284,7 @@ def test_stopping_while_the_prompt_is_read(tiny: LoadedModel) -> None:
     stream = backend.stream(messages, GREEDY)
     assert isinstance(next(stream), Started)
     assert isinstance(next(stream), Reading)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
     assert finished(backend, messages).usage.reused_tokens == 8
 
@@ -371,7 +371,7 @@ def test_waiting_streams_are_told_their_place(tiny: LoadedModel) -> None:
     second = backend.stream(conversation((2, "B", None)), GREEDY)
 
     assert next(second) == Queued(1)
-    first.close()  # type: ignore[attr-defined]
+    first.close()
     assert isinstance(next(second), Started)
 
 
