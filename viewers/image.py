@@ -288,8 +288,8 @@ class Image:
         frame = self.frame(index)
         if isinstance(frame, ColorFrame):
             return ()
-        own = [NamedWindow(f"file_{n}", window, "file") for n, window in enumerate(display.windows, 1)]
-        own += [NamedWindow(f"lut_{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
+        own = [NamedWindow(f"file-{n}", window, "file") for n, window in enumerate(display.windows, 1)]
+        own += [NamedWindow(f"lut-{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
         if self._facts.facts.get("RescaleType") == "HU":
             own += ct_presets(self._facts.facts.get("BodyPartExamined", ""))
         low, high = sorted(float(value) for value in frame.code_map.values()[list(self._facts.stored_codes)])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from viewers.dataset import has_preamble
+from viewers.decoder import decoders
 from viewers.errors import NotAnImageError, TooLargeError
 from viewers.image import ColorFrame
 from viewers.limits import Limits
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from viewers.image import Image
     from viewers.window import NamedWindow
 
-__all__ = ["browser_frame", "open_image"]
+__all__ = ["browser_frame", "decoders", "open_image"]
 
 _PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _OTHERS: Final = (

@@ -121,7 +121,7 @@ class NamedWindow:
     """A window or VOI LUT a reader may choose."""
 
     key: str
-    """Stable: ``file_1``, ``lut_1``, a preset's key, ``stored``, ``full_range`` or ``auto``."""
+    """Stable: ``file-1``, ``lut-1``, a preset's key, ``stored``, ``full_range`` or ``auto``."""
     transform: Window | VoiLut
     source: Literal["file", "preset", "pixels"]
     voi_lut: int | None = None
@@ -130,7 +130,7 @@ class NamedWindow:
     @property
     def label_key(self) -> str:
         """Key of its label in the catalogue; the file's own are told apart by their number or name."""
-        return f"preset.{self.key.rpartition('_')[0] if self.source == 'file' else self.key}"
+        return f"preset.{self.key.rpartition('-')[0] if self.source == 'file' else self.key}"
 
 
 @dataclass(frozen=True, eq=False)
