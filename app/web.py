@@ -14,7 +14,7 @@ import socket
 import struct
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from PIL import Image as Pillow
 from starlette.concurrency import run_in_threadpool
@@ -151,36 +151,30 @@ class _Routes:
         return lambda request: run_in_threadpool(work, request)
 
     async def _upload(self, request: Request) -> Response:
-        path = await self._receive(request)
+        handle, name = tempfile.mkstemp(dir=self._workspace.settings.uploads_folder)
         try:
-            image = await run_in_threadpool(self._workspace.add_upload, request.scope[OWNER], path)
+            with os.fdopen(handle, "wb") as file:
+                await self._receive(request, file)
+            image = await run_in_threadpool(self._workspace.add_upload, request.scope[OWNER], Path(name))
             value = await run_in_threadpool(wire.image_value, image)
         finally:
-            path.unlink(missing_ok=True)
+            await run_in_threadpool(os.unlink, name)
         return JSONResponse({"image": value})
 
-    async def _receive(self, request: Request) -> Path:
-        """Write the body to a file of the uploads folder, never more of it than is accepted."""
+    async def _receive(self, request: Request, file: BinaryIO) -> None:
+        """Write the body to a file, never more of it than is accepted."""
         limit = self._workspace.settings.max_upload_bytes
         announced = request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
             raise UploadTooLargeError(found=_mib(int(announced)), limit=_mib(limit))
-        folder = self._workspace.settings.uploads_folder
-        handle, name = tempfile.mkstemp(dir=folder)
         received = 0
-        try:
-            with os.fdopen(handle, "wb") as file:
-                async for chunk in request.stream():
-                    received += len(chunk)
-                    if received > limit:
-                        raise UploadTooLargeError(found=_mib(received), limit=_mib(limit))
-                    await run_in_threadpool(file.write, chunk)
-            if received == 0:
-                raise UploadEmptyError
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return Path(name)
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limit:
+                raise UploadTooLargeError(found=_mib(received), limit=_mib(limit))
+            await run_in_threadpool(file.write, chunk)
+        if received == 0:
+            raise UploadEmptyError
 
     def _image(self, request: Request) -> Response:
         image = self._workspace.image(request.scope[OWNER], request.path_params["digest"])
@@ -204,7 +198,7 @@ class _Routes:
 async def _answered(work: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
     try:
         return await work(request)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged below
         status = _status(error)
         if status == 500:
             _LOG.exception("a request to %s failed", request.scope["route"].path)

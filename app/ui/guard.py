@@ -64,7 +64,9 @@ _WITHOUT_OWNER: Final = (
     "/gradio_api/startup-events",
 )
 _SHUT_PARAMETERS: Final = frozenset({"view", "deep_link"})
-_FOREIGN_TAGS: Final = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>|\s*<link rel="manifest"[^>]*>')
+_FOREIGN_TAGS: Final = re.compile(
+    rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>|\s*<link rel="manifest"[^>]*>'
+)
 
 
 def content_security_policy(frame_ancestors: tuple[str, ...] = ()) -> str:
@@ -141,9 +143,7 @@ class Guard:
         site = "SameSite=None; Secure; Partitioned" if self._settings.secure_cookies else "SameSite=Strict"
         return f"{COOKIE}={token}; Path=/; Max-Age={_YEAR_S}; HttpOnly; {site}".encode()
 
-    def _refusal(
-        self, scope: Scope, headers: dict[str, str], owner: str | None
-    ) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: dict[str, str], owner: str | None) -> tuple[int, str] | None:
         path = scope["path"]
         if self._settings.host in _LOOPBACK and headers.get("host", "") not in self._hosts:
             return 403, "This page answers only under the address it was started with."
@@ -227,7 +227,7 @@ def _cookie(header: str) -> str | None:
 
 
 def _from_elsewhere(headers: dict[str, str]) -> bool:
-    """Whether a browser says that another site made this request. Programs say neither and carry no cookies."""
+    """Whether a browser says that another site made this request; programs say nothing, and are not fooled."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")

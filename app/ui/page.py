@@ -51,14 +51,21 @@ def page_head(model_name: str, *, is_demonstration: bool) -> bytes:
 
 def build_page(events: Events) -> gr.Blocks:
     """Blocks of the page, with every event connected."""
-    with gr.Blocks(title=Catalogue().text("app.title", "en"), fill_width=True, analytics_enabled=False) as page:
+    with gr.Blocks(
+        title=Catalogue().text("app.title", "en"), fill_width=True, analytics_enabled=False
+    ) as page:
         with gr.Column(elem_id="page"):
             _part("header", ())
             with gr.Row(elem_id="workbench"):
                 history = _part("history", ("open", "rename", "remove"))
                 _part("viewer", ())
                 chat = _part("chat", ("ask", "again", "stop"))
-        light = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+        light = {
+            "queue": False,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "trigger_mode": "multiple",
+        }
         streamed = {
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -83,7 +90,7 @@ def _part(name: str, triggers: tuple[str, ...]) -> gr.HTML:
     """Return a part of the page; Gradio finds the events it may send by their names in the script."""
     return gr.HTML(
         html_template=files("app.ui").joinpath(f"{name}.html").read_text(encoding="utf-8"),
-        js_on_load=f"window.bimedix2.mount('{name}', element, props, trigger, watch, {json.dumps(triggers)});",
+        js_on_load=f"window.bimedix2.mount('{name}', element, props, trigger, watch, {list(triggers)});",
         apply_default_css=False,
         elem_id=name,
     )

@@ -1,7 +1,8 @@
 """What travels between the page and the server: plain values out, checked values in.
 
 Everything that comes from the browser is untrusted: :func:`read` accepts what the page sends and
-refuses the rest, and views are read by :meth:`viewers.view.View.from_json`. Nothing here draws, stores or answers.
+refuses the rest, and views are read by :meth:`viewers.view.View.from_json`. Nothing here draws, stores
+or answers.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read(payload: Any, name: str, *, longest: int = _LONGEST_ID) -> str:
 
 
 def image_value(image: Image) -> dict[str, Any]:
-    """What the viewer needs before it asks for the first frame."""
+    """Return what the viewer needs before it asks for the first frame."""
     catalogue = Catalogue()
     return {
         "digest": image.digest,
@@ -87,7 +88,7 @@ def turn_value(turn: Turn) -> dict[str, Any]:
     """Return one question with its views and answers."""
     return {
         "id": turn.id,
-        "question": turn.question,
+        "question": isolate_measurements(turn.question),
         "views": [stored.view for stored in turn.views],
         "answers": [_answer_value(answer) for answer in turn.answers],
     }

@@ -41,9 +41,10 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const evidence = (view) => {
+    const label = describeView(view, viewer.frames(view.image));
     const picture = el("img", { src: thumbnail(view), alt: "", loading: "lazy", width: 56, height: 56 });
-    return el("button", { class: "evidence", "aria-label": `${t("ui.show_view")}: ${describeView(view)}`, title: t("ui.show_view"), onclick: () => viewer.show(view) },
-      picture, el("span", { class: "evidence-label", dir: "ltr" }, describeView(view)));
+    return el("button", { class: "evidence", "aria-label": `${t("ui.show_view")}: ${label}`, title: t("ui.show_view"), onclick: () => viewer.show(view) },
+      picture, el("span", { class: "evidence-label", dir: "ltr" }, label));
   };
 
   const drawAnswer = (turn, answer, at, isLast) => {
@@ -242,6 +243,7 @@ export function mountChat(element, props, trigger, watch) {
 
   withImage.addEventListener("change", drawSubject);
   listen("view", drawSubject);
+  listen("images", draw);
   drawIcons(element);
   onLanguage(() => { translate(element); draw(); drawSubject(); });
   watch("value", receive);

@@ -23,7 +23,7 @@ function openDialog(content, yes) {
   const no = el("button", { class: "button", value: "no", formnovalidate: true }, t("ui.cancel"));
   const dialog = el("dialog", { class: "dialog" }, el("form", { method: "dialog" }, ...content, el("div", { class: "dialog-buttons" }, no, yes)));
   // A form's first button answers Enter: in a question that destroys something that is "cancel".
-  document.body.append(dialog);
+  document.getElementById("page").append(dialog);
   dialog.showModal();
   const input = dialog.querySelector("input");
   if (input) input.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); yes.click(); } });
@@ -35,7 +35,7 @@ function openDialog(content, yes) {
 /** Show a notice until it is closed; errors are spoken at once. */
 export function notice(text, kind = "error") {
   let shelf = document.getElementById("notices");
-  if (!shelf) document.body.append((shelf = el("div", { id: "notices", role: "alert" })));
+  if (!shelf) document.getElementById("page").append((shelf = el("div", { id: "notices", role: "alert" })));
   const card = el("div", { class: `notice ${kind}` }, icon(kind === "error" ? "warning" : "note"), el("p", { dir: "auto" }, text));
   const close = el("button", { class: "tool", "aria-label": t("ui.close"), onclick: () => card.remove() }, icon("close"));
   card.append(close);

@@ -3,12 +3,11 @@
 import { mountChat } from "./chat.js";
 import { drawIcons } from "./dom.js";
 import { mountHistory } from "./history.js";
-import { language, onLanguage, page, setLanguage, translate } from "./texts.js";
+import { language, onLanguage, page, setLanguage, t, translate } from "./texts.js";
 import { mountViewer } from "./viewer.js";
 
 function mountHeader(element) {
   drawIcons(element);
-  element.querySelector(".model-name").textContent = page.model.name;
   element.querySelector(".demonstration").hidden = !page.model.demonstration;
   element.querySelector(".language").addEventListener("click", () => setLanguage(language() === "ar" ? "en" : "ar"));
   element.querySelector(".drawer").addEventListener("click", (event) => {
@@ -17,6 +16,7 @@ function mountHeader(element) {
   });
   onLanguage(() => {
     translate(element);
+    element.querySelector(".model").textContent = t("ui.model_in_use", { name: page.model.name });
     const button = element.querySelector(".language");
     button.lang = language() === "ar" ? "en" : "ar";
   });

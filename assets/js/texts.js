@@ -30,7 +30,7 @@ export function when(iso) {
   const date = new Date(iso);
   const locale = language() === "ar" ? "ar-u-nu-latn-ca-gregory" : "en-GB";
   const sameDay = date.toDateString() === new Date().toDateString();
-  const options = sameDay ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short", year: "numeric" };
+  const options = sameDay ? { hour: "2-digit", minute: "2-digit", hour12: false } : { day: "numeric", month: "short", year: "numeric" };
   return new Intl.DateTimeFormat(locale, options).format(date);
 }
 

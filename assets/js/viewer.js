@@ -10,14 +10,14 @@ import { uploadError, uploadFiles } from "./upload.js";
 import { buildLut, codeValues } from "./window.js";
 
 /** What the rest of the page may ask of the viewer; filled when it is mounted. */
-export const viewer = { view: () => null, show: () => {}, describe: () => "" };
+export const viewer = { view: () => null, show: () => {}, describe: () => "", frames: () => 0 };
 
 /** Picture of exactly what a view shows. */
 export const thumbnail = (view) => `images/${view.image}/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
 
 /** A view in a few characters, the same in both languages: frame, window, region. */
 export function describeView(view, count = 0) {
-  const parts = count === 1 ? [] : [count ? `${view.frame + 1}/${count}` : `#${view.frame + 1}`];
+  const parts = count > 1 ? [`${view.frame + 1}/${count}`] : view.frame > 0 ? [`#${view.frame + 1}`] : [];
   if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
   if (view.region) parts.push(`${view.region.width}×${view.region.height} px`);
   return parts.join(" · ");
@@ -43,7 +43,7 @@ export function mountViewer(element) {
     image: image.digest, frame: shown.index, window: state.window, voi_lut: state.voiLut, inverted: state.inverted, region: state.region,
   } : null);
 
-  const describe = () => (image && shown ? describeView(view(), image.frames) : "");
+  const describe = () => (image && shown ? [image.modality, describeView(view(), image.frames)].filter(Boolean).join(" · ") : "");
 
   const changed = () => { drawTexts(); announce("view", view()); };
 
@@ -285,7 +285,7 @@ export function mountViewer(element) {
     const zoomText = has ? `${Math.round((painter.placement.sx / painter.ratio) * 100)} %` : "";
     part("corner.end").textContent = [has && image.frames > 1 ? `${shown.index + 1}/${image.frames}` : "", windowText, zoomText].filter(Boolean).join("\n");
     for (const side of ["top", "right", "bottom", "left"]) part(`mark.${side}`).textContent = has ? shown.meta.marks[side] : "";
-    canvas.setAttribute("aria-label", has ? `${t("ui.viewer_label")}: ${image.modality} ${describe()}` : t("ui.viewer_label"));
+    canvas.setAttribute("aria-label", has ? `${t("ui.viewer_label")}: ${describe()}` : t("ui.viewer_label"));
     element.querySelector("[data-do=invert]").setAttribute("aria-pressed", String(state.inverted));
     element.querySelector("[data-do=clear]").disabled = !state.region;
     slider.setAttribute("aria-valuetext", has ? t("ui.frame_of", { index: shown.index + 1, count: image.frames }) : "");
@@ -346,7 +346,8 @@ export function mountViewer(element) {
   listen("thread", async ({ images: digests = [] }) => {
     for (const digest of digests) await known(digest).catch(() => {});
     drawStrip();
+    announce("images");
   });
   onLanguage(() => { translate(element); drawTexts(); drawStrip(); drawFindings(); });
-  Object.assign(viewer, { view, show, describe, painter });
+  Object.assign(viewer, { view, show, describe, painter, frames: (digest) => images.get(digest)?.frames ?? 0 });
 }
