@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CODECS", "Codec", "DecoderStatus", "FrameShape", "decode", "decoders", "require"]
 
-CodecName = Literal["none", "rle", "deflate", "jpeg8", "ljpeg", "jpegls", "jpeg2k", "jpegxl", "video"]
+CodecName = Literal["none", "rle", "deflate", "jpeg8", "ljpeg", "jpegls", "jpeg2k", "jpegxl", "video", "remote"]
 
 _FLAGS: Final = {
     "jpeg8": "JPEG8",
@@ -78,6 +78,10 @@ _CODECS: Final = (
     Codec("1.2.840.10008.1.2.4.110", "JPEG XL Lossless", "jpegxl"),
     Codec("1.2.840.10008.1.2.4.111", "JPEG XL JPEG Recompression", "jpegxl", lossy=True),
     Codec("1.2.840.10008.1.2.4.112", "JPEG XL", "jpegxl", lossy=True),
+    Codec("1.2.840.10008.1.2.4.94", "JPIP Referenced", "remote"),
+    Codec("1.2.840.10008.1.2.4.95", "JPIP Referenced Deflate", "remote"),
+    Codec("1.2.840.10008.1.2.4.204", "JPIP HTJ2K Referenced", "remote"),
+    Codec("1.2.840.10008.1.2.4.205", "JPIP HTJ2K Referenced Deflate", "remote"),
     Codec("1.2.840.10008.1.2.4.100", "MPEG2 Main Profile / Main Level", "video", lossy=True),
     Codec("1.2.840.10008.1.2.4.101", "MPEG2 Main Profile / High Level", "video", lossy=True),
     Codec("1.2.840.10008.1.2.4.102", "MPEG-4 AVC/H.264 High Profile", "video", lossy=True),
@@ -125,7 +129,7 @@ def decoders() -> list[DecoderStatus]:
 
 
 def _status(codec: Codec) -> DecoderStatus:
-    if codec.codec == "video":
+    if codec.codec in {"video", "remote"}:
         return DecoderStatus(codec.uid, codec.name, available=False, plugin="", missing="")
     if codec.codec in {"none", "deflate"}:
         plugin = "numpy" if codec.codec == "none" else "zlib"

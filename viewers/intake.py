@@ -67,9 +67,9 @@ def open_image(
     if size > limits.file_bytes:
         raise TooLargeError(quantity="bytes", found=size, limit=limits.file_bytes)
     tell(0.0)
-    # The file may grow between the two calls: never read more than was allowed.
+    # The file may grow between the two calls: never read more than was looked at.
     with source.open("rb") as stream:
-        raw = stream.read(limits.file_bytes)
+        raw = stream.read(size)
     tell(0.5)
     image = _open(raw, limits)
     tell(1.0)

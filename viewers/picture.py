@@ -93,6 +93,10 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
                 found.append(finding("lossy"))
             if picture.info.get("icc_profile"):
                 found.append(finding("color_profile_ignored"))
+    except Pillow.DecompressionBombError as error:
+        # Pillow's own limit, for sizes far above ours by default; it does not say the size as a number.
+        limit = 2 * (Pillow.MAX_IMAGE_PIXELS or 0)
+        raise DecompressionBombError(quantity="pixels per frame", found=f"> {limit}", limit=limit) from error
     except UnidentifiedImageError as error:
         raise NotAnImageError(found="?") from error
     except _FAILURES as error:
