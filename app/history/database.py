@@ -1,0 +1,196 @@
+"""The database below the history: connections, transactions, schema and the sweeping of deleted bytes.
+
+SQLite by default, any URL SQLAlchemy knows otherwise; what only SQLite needs stands in this module.
+
+Durability. The process may be killed at any instant: write-ahead logging keeps every committed
+transaction through that. The machine may lose power: a commit with ``synchronous=FULL`` has reached the
+disk when it returns, so a question and the end of its answer are never lost. The pieces in between come
+eight a second; they use ``NORMAL``, which waits for no disk, and the next ``FULL`` commit takes them along.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import URL, create_engine, event, inspect, make_url
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from app.errors import StorageForeignError, StorageTooNewError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["Database"]
+
+_LOG = logging.getLogger("bimedix2.history")
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+_BUSY_TIMEOUT_MS: Final = 15_000
+"""How long to wait for another process's write; longer than any of ours takes on a slow disk."""
+_ON_CONNECT: Final = (
+    f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",  # first: the next line needs a lock
+    "PRAGMA journal_mode=WAL",  # readers never wait for the writer
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",  # deleted rows are overwritten with zeros
+    "PRAGMA temp_store=MEMORY",  # no copy of a conversation in a temporary file
+)
+# A transaction that reads first and writes later can find the database changed in between and fails at
+# once, whatever the timeout; taking the write lock at its start makes it wait instead.
+_BEGIN: Final = {
+    "read": ("BEGIN",),
+    "write": ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+    "write-soon": ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
+}
+
+
+class Database:
+    """An opened database of the newest schema; safe to use from several threads at once.
+
+    Parameters
+    ----------
+    url : URL
+        Where it is; see :meth:`open`.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._sqlite = url.get_backend_name() == "sqlite"
+        self.location = str(url.database) if self._sqlite else url.render_as_string(hide_password=True)
+        # SQLite lets one writer in at a time and is not fair about who; this lock is.
+        self._writing = threading.Lock()
+        # hide_parameters: the text of a conversation never gets into an error message or a log
+        self._engine: Engine = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=-1)
+        if self._sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+
+    @classmethod
+    def open(cls, source: str | Path) -> Database:
+        """Open a database, make it if there is none, and bring it to the newest schema.
+
+        Parameters
+        ----------
+        source : str or Path
+            Path of an SQLite file, or a URL such as ``postgresql+psycopg://...``.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If it cannot be opened or written.
+        StorageTooNewError
+            If a newer version of the application wrote it.
+        StorageForeignError
+            If it holds the tables of something else.
+        """
+        url = _url_of(source)
+        if url.get_backend_name() == "sqlite":
+            _make_private(Path(str(url.database)))
+        database = cls(url)
+        try:
+            with database.write() as connection:
+                _migrate(connection, database.location)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        """Close every connection; the last one empties SQLite's write-ahead log."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that reads: one consistent moment of the history."""
+        with self._reported(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """Open a transaction that writes; it is committed when the block ends and undone when it raises.
+
+        Parameters
+        ----------
+        durable : bool
+            Whether the commit waits for the disk, see the module's text.
+        """
+        mode = "write" if durable else "write-soon"
+        with (
+            self._reported(),
+            self._writing,
+            self._engine.connect() as connection,
+            connection.execution_options(mode=mode).begin(),
+        ):
+            yield connection
+
+    def sweep(self) -> None:
+        """Empty the write-ahead log, which still holds what was deleted; other databases need nothing."""
+        if not self._sqlite:
+            return
+        with self._reported(), self._writing, closing(self._engine.raw_connection()) as connection:
+            busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:  # another process reads without end; its next checkpoint, or ours, does it
+            _LOG.warning("deleted rows stay in the write-ahead log until other readers are done")
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turn what the driver says about the database into an error a user can act on."""
+        try:
+            yield
+        except IntegrityError:
+            raise  # a broken rule of the schema is a mistake in this program, not of the disk
+        except DatabaseError as error:
+            raise StorageUnavailableError(location=self.location, reason=str(error.orig)) from error
+
+
+def _url_of(source: str | Path) -> URL:
+    if isinstance(source, str) and "://" in source:
+        return make_url(source)
+    return URL.create("sqlite", database=str(Path(source).absolute()))
+
+
+def _make_private(path: Path) -> None:
+    """Make folder and file readable by their user alone, before anything is in them."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StorageUnavailableError(location=str(path), reason=str(error.strerror)) from error
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transaction of its own; _begin_sqlite does
+    with closing(connection.cursor()) as cursor:
+        for statement in _ON_CONNECT:
+            cursor.execute(statement)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    for statement in _BEGIN[connection.get_execution_options().get("mode", "read")]:
+        connection.exec_driver_sql(statement)
+
+
+def _migrate(connection: Connection, location: str) -> None:
+    """Bring the schema to the newest revision, in the caller's transaction."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    known = {revision.revision for revision in script.walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is None and (tables := inspect(connection).get_table_names()):
+        raise StorageForeignError(location=location, found=", ".join(sorted(tables)))
+    if found is not None and found not in known:
+        raise StorageTooNewError(location=location, found=found, expected=script.get_current_head())
+    if found != script.get_current_head():
+        command.upgrade(config, "head")

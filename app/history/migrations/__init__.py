@@ -1,0 +1,1 @@
+"""How a history of any earlier version becomes one of this version: numbered steps, only ever added to."""

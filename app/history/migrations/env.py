@@ -1,0 +1,10 @@
+"""Run the migrations on the connection the application hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from app.history.models import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

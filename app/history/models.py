@@ -1,0 +1,120 @@
+"""Tables of the history.
+
+A thread has turns, a turn has views and answers; deleting a thread deletes what hangs from it. Images
+belong to an owner and are shared by the owner's threads. The migrations build these same tables; a test
+compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+__all__ = ["UtcDateTime", "answers", "images", "metadata", "threads", "turns", "views"]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC on the way in."""
+        del dialect
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Make aware on the way out."""
+        del dialect
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", String(255), nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Column("updated", UtcDateTime, nullable=False),
+    Index("ix_threads_owner_updated", "owner", "updated"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("thread_id", String(32), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    UniqueConstraint("thread_id", "position"),
+)
+
+views = Table(
+    "views",
+    metadata,
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("image", String(128), nullable=False, index=True),
+    Column("view", JSON, nullable=False),
+    Column("render_digest", String(128), nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("backend", String(255), nullable=False),
+    Column("language", String(2), nullable=False),
+    Column("usage", JSON(none_as_null=True)),
+    Column("error_key", String(100)),
+    Column("error_values", JSON(none_as_null=True)),
+    Column("started", UtcDateTime, nullable=False),
+    Column("finished", UtcDateTime),
+    UniqueConstraint("turn_id", "position"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("owner", String(255), primary_key=True),
+    Column("digest", String(128), primary_key=True),
+    Column("label", String(200), nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Index("ix_images_digest", "digest"),
+)

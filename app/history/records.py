@@ -1,0 +1,111 @@
+"""Values of the history: what is stored about a conversation, independent of any database.
+
+Times are aware and in UTC. Ids are random and unguessable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "END_STATES",
+    "Answer",
+    "AnswerState",
+    "EndState",
+    "ImageRecord",
+    "StoredView",
+    "Thread",
+    "ThreadSummary",
+    "Turn",
+]
+
+EndState = Literal["complete", "length", "stopped", "time_limit", "failed", "interrupted"]
+"""``complete``: the model ended its answer. ``length``, ``time_limit``: cut at a limit. ``stopped``: by the
+user. ``failed``: an error, see ``error_key``. ``interrupted``: the process died while it was written."""
+
+AnswerState = Literal["streaming", EndState]
+
+END_STATES: tuple[EndState, ...] = get_args(EndState)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """What was on screen when a question was asked."""
+
+    image: str
+    """Digest of the image."""
+    view: dict[str, Any]
+    """The view as JSON; whoever draws it gives it its meaning."""
+    render_digest: str
+    """Digest of the pixels the model was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to a question; a question answered again has several."""
+
+    id: str
+    text: str
+    state: AnswerState
+    backend: str
+    """What answered."""
+    language: str
+    """Language the question was asked in, ``en`` or ``ar``."""
+    usage: dict[str, Any] | None
+    """Token counts and durations in seconds, as given at the end."""
+    error_key: str | None
+    """Catalogue key of what went wrong."""
+    error_values: dict[str, Any] | None
+    started: datetime
+    finished: datetime | None
+    """``None`` while it is being written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question, what it was about, and its answers, oldest first."""
+
+    id: str
+    position: int
+    """From 0."""
+    question: str
+    views: tuple[StoredView, ...]
+    answers: tuple[Answer, ...]
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSummary:
+    """A conversation in a list."""
+
+    id: str
+    title: str
+    created: datetime
+    updated: datetime
+    turn_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A whole conversation."""
+
+    id: str
+    title: str
+    created: datetime
+    updated: datetime
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image somebody opened; its pixels lie elsewhere, under its digest."""
+
+    digest: str
+    owner: str
+    label: str
+    """Neutral and generated, e.g. ``CT Chest``; never a file name."""
+    created: datetime

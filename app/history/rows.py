@@ -1,0 +1,172 @@
+"""The statements of the history, each inside its caller's transaction.
+
+Rows read before a write are locked (``FOR UPDATE``) where the database can; SQLite's writer is alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, func, insert, select, update
+
+from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
+from app.history.models import answers, images, threads, turns, views
+from app.history.records import Answer, ImageRecord, StoredView
+from i18n.text import language_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
+
+__all__ = [
+    "answers_of",
+    "check_image",
+    "check_thread",
+    "check_turn",
+    "image_record",
+    "insert_answer",
+    "insert_thread",
+    "new_id",
+    "next_position",
+    "release_image",
+    "touch",
+    "views_of",
+    "write_answer",
+]
+
+_OPEN_STATES = ("streaming", "interrupted")
+"""States an answer may still be written in; ``interrupted`` too, because a second process that starts on
+the same history marks the first one's answers, and what the first still writes must not be lost."""
+_ANSWER_COLUMNS = (
+    answers.c.id,
+    answers.c.text,
+    answers.c.state,
+    answers.c.backend,
+    answers.c.language,
+    answers.c.usage,
+    answers.c.error_key,
+    answers.c.error_values,
+    answers.c.started,
+    answers.c.finished,
+)
+"""In the order of the fields of ``Answer``."""
+
+
+def new_id() -> str:
+    """128 random bits: an id cannot be guessed, so knowing it is part of the permission."""
+    return secrets.token_urlsafe(16)
+
+
+def check_thread(connection: Connection, owner: str, thread_id: str, *, lock: bool) -> Row[Any]:
+    """Row of a thread of this owner; ``lock`` it when it is going to change."""
+    query = select(threads).where(threads.c.id == thread_id, threads.c.owner == owner)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise ThreadNotFoundError(found=thread_id)
+    return row
+
+
+def check_turn(connection: Connection, owner: str, turn_id: str) -> tuple[str, str]:
+    """Thread and question of a turn."""
+    query = select(turns.c.thread_id, turns.c.question).join(threads, turns.c.thread_id == threads.c.id)
+    query = query.where(turns.c.id == turn_id, threads.c.owner == owner).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise TurnNotFoundError(found=turn_id)
+    return row.thread_id, row.question
+
+
+def check_image(connection: Connection, owner: str, digest: str) -> ImageRecord:
+    """Image of this owner."""
+    query = select(images).where(images.c.owner == owner, images.c.digest == digest)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise ImageNotFoundError(found=digest)
+    return image_record(row)
+
+
+def image_record(row: Row[Any]) -> ImageRecord:
+    """Value of a row."""
+    return ImageRecord(row.digest, row.owner, row.label, row.created)
+
+
+def insert_thread(connection: Connection, owner: str, title: str, now: datetime) -> str:
+    """Begin a thread."""
+    thread_id = new_id()
+    connection.execute(
+        insert(threads).values(id=thread_id, owner=owner, title=title, created=now, updated=now)
+    )
+    return thread_id
+
+
+def insert_answer(connection: Connection, turn_id: str, question: str, backend: str, now: datetime) -> str:
+    """Begin an answer, after those the turn has."""
+    answer_id = new_id()
+    connection.execute(
+        insert(answers).values(
+            id=answer_id,
+            turn_id=turn_id,
+            position=next_position(connection, answers, answers.c.turn_id == turn_id),
+            text="",
+            state="streaming",
+            backend=backend,
+            language=language_of(question),
+            started=now,
+        )
+    )
+    return answer_id
+
+
+def next_position(connection: Connection, table: Table, among: ColumnElement[bool]) -> int:
+    """Position after the last one."""
+    last = connection.execute(select(func.max(table.c.position)).where(among)).scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def write_answer(connection: Connection, answer_id: str, **values: object) -> None:
+    """Change an answer that is still being written."""
+    mine = answers.c.id == answer_id
+    still_open = and_(mine, answers.c.state.in_(_OPEN_STATES))
+    if connection.execute(update(answers).where(still_open).values(**values)).rowcount:
+        return
+    if connection.execute(select(answers.c.id).where(mine)).one_or_none() is None:
+        raise AnswerNotFoundError(found=answer_id)
+    raise ValueError(f"the answer {answer_id} was finished already")
+
+
+def touch(connection: Connection, thread_id: str | ScalarSelect[str], now: datetime) -> None:
+    """Note when a thread changed."""
+    connection.execute(update(threads).where(threads.c.id == thread_id).values(updated=now))
+
+
+def views_of(connection: Connection, thread_id: str) -> dict[str, list[StoredView]]:
+    """Collect the views of a thread by turn, in order."""
+    query = select(views).join(turns, views.c.turn_id == turns.c.id).where(turns.c.thread_id == thread_id)
+    found: dict[str, list[StoredView]] = {}
+    for row in connection.execute(query.order_by(views.c.position)):
+        found.setdefault(row.turn_id, []).append(StoredView(row.image, row.view, row.render_digest))
+    return found
+
+
+def answers_of(connection: Connection, thread_id: str) -> dict[str, list[Answer]]:
+    """Answers of a thread by turn, oldest first."""
+    query = select(answers.c.turn_id, *_ANSWER_COLUMNS).join(turns, answers.c.turn_id == turns.c.id)
+    query = query.where(turns.c.thread_id == thread_id).order_by(answers.c.position)
+    found: dict[str, list[Answer]] = {}
+    for turn_id, *values in connection.execute(query):
+        found.setdefault(turn_id, []).append(Answer(*values))
+    return found
+
+
+def release_image(connection: Connection, owner: str, digest: str) -> bool:
+    """Drop an owner's image that no thread of theirs shows; true when nobody has it any more."""
+    shown = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
+    shown = shown.join(threads, turns.c.thread_id == threads.c.id)
+    shown = shown.where(threads.c.owner == owner, views.c.image == digest)
+    mine = and_(images.c.owner == owner, images.c.digest == digest)
+    connection.execute(delete(images).where(mine, ~shown.exists()))
+    return (
+        connection.execute(select(images.c.digest).where(images.c.digest == digest).limit(1)).first() is None
+    )

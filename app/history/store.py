@@ -1,0 +1,397 @@
+"""The history: every question, what was on screen, and every answer as far as it was written.
+
+In: an owner, ids and text. Out: the values of :mod:`app.history.records`. A turn is committed before the
+model starts and each piece of its answer before it is shown, so a process killed at any instant loses
+nothing a reader has seen. Every row has an owner; somebody else's row is reported exactly like a
+missing one. Nothing here knows of a page, a model or pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+
+from app.history import rows
+from app.history.database import Database
+from app.history.models import answers, images, threads, turns, views
+from app.history.records import (
+    END_STATES,
+    EndState,
+    ImageRecord,
+    StoredView,
+    Thread,
+    ThreadSummary,
+    Turn,
+)
+from i18n.text import strip_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+
+__all__ = ["HistoryStore", "title_of"]
+
+_TITLE_LENGTH = 60
+"""Characters of a title made from a question: one line of the sidebar."""
+_LONGEST_TITLE = 200
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class HistoryStore:
+    """Conversations of all owners; safe to use from several threads at once.
+
+    Parameters
+    ----------
+    database : Database
+        Closed with the store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, source: str | Path) -> HistoryStore:
+        """Open the history at a path or URL and bring it to the newest schema.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be opened, is newer than this program, or belongs to something else.
+        """
+        return cls(Database.open(source))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def recover(self) -> int:
+        """Mark answers a dead process left ``streaming`` as ``interrupted``; their text is kept.
+
+        Called once when the application starts, before it answers anything.
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
+        with self._database.write() as connection:
+            found = connection.execute(
+                update(answers)
+                .where(answers.c.state == "streaming")
+                .values(state="interrupted", finished=_now())
+            )
+            return found.rowcount
+
+    # --- writing a turn -----------------------------------------------------------------------------
+
+    def begin_turn(
+        self,
+        owner: str,
+        thread_id: str | None,
+        question: str,
+        stored_views: Iterable[StoredView | tuple[str, Mapping[str, Any], str]],
+        backend: str,
+    ) -> tuple[str, str, str]:
+        """Store a question and an empty answer, in one transaction that is on the disk on return.
+
+        Parameters
+        ----------
+        owner : str
+            Whose conversation it is.
+        thread_id : str or None
+            ``None`` begins a conversation, named after the question.
+        question : str
+            As typed.
+        stored_views : iterable of StoredView or of (image digest, view, render digest)
+            What the question is about.
+        backend : str
+            What will answer.
+
+        Returns
+        -------
+        tuple of str
+            Ids of the thread, the turn and the answer.
+
+        Raises
+        ------
+        ThreadNotFoundError, ImageNotFoundError
+            If the conversation, or an image of a view, is not there for this owner.
+        """
+        now, turn_id, question = _now(), rows.new_id(), _storable(question)
+        shown = [view if isinstance(view, StoredView) else StoredView(*_plain(view)) for view in stored_views]
+        with self._database.write() as connection:
+            for view in shown:
+                rows.check_image(connection, owner, view.image)
+            if thread_id is None:
+                thread_id = rows.insert_thread(connection, owner, title_of(question), now)
+            else:
+                rows.check_thread(connection, owner, thread_id, lock=True)
+            connection.execute(
+                insert(turns).values(
+                    id=turn_id,
+                    thread_id=thread_id,
+                    position=rows.next_position(connection, turns, turns.c.thread_id == thread_id),
+                    question=question,
+                    created=now,
+                )
+            )
+            for position, view in enumerate(shown):
+                connection.execute(
+                    insert(views).values(
+                        turn_id=turn_id,
+                        position=position,
+                        image=view.image,
+                        view=view.view,
+                        render_digest=view.render_digest,
+                    )
+                )
+            answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
+            rows.touch(connection, thread_id, now)
+        return thread_id, turn_id, answer_id
+
+    def begin_answer(self, owner: str, turn_id: str, backend: str) -> str:
+        """Begin a further answer to a stored question; the earlier ones are kept.
+
+        Raises
+        ------
+        TurnNotFoundError
+            If the question is not there for this owner.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            thread_id, question = rows.check_turn(connection, owner, turn_id)
+            answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
+            rows.touch(connection, thread_id, now)
+        return answer_id
+
+    def grow(self, answer_id: str, text: str) -> None:
+        """Store an answer's whole text so far; on return it survives the death of the process.
+
+        The id is the permission: only whoever began the answer knows it.
+
+        Raises
+        ------
+        AnswerNotFoundError
+            If it was deleted meanwhile; the model can stop.
+        ValueError
+            If it was finished already.
+        """
+        with self._database.write(durable=False) as connection:
+            rows.write_answer(connection, answer_id, text=_storable(text))
+
+    def finish(
+        self,
+        answer_id: str,
+        text: str,
+        state: EndState,
+        *,
+        usage: Mapping[str, Any] | None = None,
+        error_key: str | None = None,
+        error_values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store an answer's final text and how it ended; on the disk on return.
+
+        Parameters
+        ----------
+        answer_id : str
+            From :meth:`begin_turn` or :meth:`begin_answer`.
+        text : str
+            The whole text.
+        state : str
+            One of ``END_STATES``.
+        usage : mapping, optional
+            Token counts and durations, as JSON.
+        error_key, error_values : optional
+            Catalogue key and values of what went wrong, to be shown in any language later.
+
+        Raises
+        ------
+        AnswerNotFoundError
+            If it was deleted meanwhile.
+        ValueError
+            If the state is not an end, or the answer was finished already.
+        """
+        if state not in END_STATES:
+            raise ValueError(f"found the state {state!r}, expected one of {', '.join(END_STATES)}")
+        now = _now()
+        with self._database.write() as connection:
+            rows.write_answer(
+                connection,
+                answer_id,
+                text=_storable(text),
+                state=state,
+                usage=None if usage is None else dict(usage),
+                error_key=error_key,
+                error_values=None if error_values is None else dict(error_values),
+                finished=now,
+            )
+            thread_id = select(turns.c.thread_id).join(answers, answers.c.turn_id == turns.c.id)
+            rows.touch(connection, thread_id.where(answers.c.id == answer_id).scalar_subquery(), now)
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def threads(
+        self, owner: str, limit: int = 100, before: ThreadSummary | None = None
+    ) -> list[ThreadSummary]:
+        """List an owner's conversations, last changed first.
+
+        Parameters
+        ----------
+        owner : str
+            Whose.
+        limit : int
+            How many at most.
+        before : ThreadSummary, optional
+            The last one of the page before.
+        """
+        count = select(func.count()).where(turns.c.thread_id == threads.c.id).scalar_subquery()
+        columns = (threads.c.id, threads.c.title, threads.c.created, threads.c.updated, count)
+        query = select(*columns).where(threads.c.owner == owner)
+        if before is not None:
+            same_time = and_(threads.c.updated == before.updated, threads.c.id < before.id)
+            query = query.where(or_(threads.c.updated < before.updated, same_time))
+        query = query.order_by(threads.c.updated.desc(), threads.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [ThreadSummary(*row) for row in connection.execute(query)]
+
+    def load(self, owner: str, thread_id: str) -> Thread:
+        """Load one conversation with all turns, views and answers.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        """
+        with self._database.read() as connection:
+            row = rows.check_thread(connection, owner, thread_id, lock=False)
+            found = connection.execute(
+                select(turns).where(turns.c.thread_id == thread_id).order_by(turns.c.position)
+            ).all()
+            shown = rows.views_of(connection, thread_id)
+            given = rows.answers_of(connection, thread_id)
+        loaded = tuple(
+            Turn(
+                turn.id,
+                turn.position,
+                turn.question,
+                tuple(shown.get(turn.id, ())),
+                tuple(given.get(turn.id, ())),
+                turn.created,
+            )
+            for turn in found
+        )
+        return Thread(row.id, row.title, row.created, row.updated, loaded)
+
+    # --- changing -----------------------------------------------------------------------------------
+
+    def rename(self, owner: str, thread_id: str, title: str) -> None:
+        """Give a conversation another title; an empty one brings back that of its first question.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        """
+        first = select(turns.c.question).where(turns.c.thread_id == thread_id).order_by(turns.c.position)
+        with self._database.write() as connection:
+            rows.check_thread(connection, owner, thread_id, lock=True)
+            chosen = _one_line(title)[:_LONGEST_TITLE]
+            chosen = chosen or title_of(connection.execute(first.limit(1)).scalar() or "")
+            connection.execute(update(threads).where(threads.c.id == thread_id).values(title=chosen))
+
+    def delete(self, owner: str, thread_id: str) -> list[str]:
+        """Delete a conversation so that none of its bytes can be read back from the database's files.
+
+        Returns
+        -------
+        list of str
+            Digests of its images that nobody has any more: the caller deletes their pixels.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        """
+        with self._database.write() as connection:
+            rows.check_thread(connection, owner, thread_id, lock=True)
+            used = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
+            digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
+            connection.execute(delete(threads).where(threads.c.id == thread_id))
+            orphans = [digest for digest in digests if rows.release_image(connection, owner, digest)]
+        self._database.sweep()
+        return sorted(orphans)
+
+    # --- images -------------------------------------------------------------------------------------
+
+    def add_image(self, owner: str, digest: str, label: str) -> None:
+        """Record that an owner has opened an image; once more only renews its label.
+
+        Parameters
+        ----------
+        label : str
+            Neutral and generated, never a file name.
+        """
+        mine = and_(images.c.owner == owner, images.c.digest == digest)
+        label = _one_line(label)[:_LONGEST_TITLE]
+        with self._database.write() as connection:
+            if not connection.execute(update(images).where(mine).values(label=label)).rowcount:
+                connection.execute(
+                    insert(images).values(owner=owner, digest=digest, label=label, created=_now())
+                )
+
+    def image(self, owner: str, digest: str) -> ImageRecord:
+        """Look up an image of an owner.
+
+        Raises
+        ------
+        ImageNotFoundError
+            If it is not there for this owner.
+        """
+        with self._database.read() as connection:
+            return rows.check_image(connection, owner, digest)
+
+    def images(self, owner: str) -> list[ImageRecord]:
+        """List an owner's images, newest first."""
+        query = select(images).where(images.c.owner == owner).order_by(images.c.created.desc())
+        with self._database.read() as connection:
+            return [rows.image_record(row) for row in connection.execute(query)]
+
+
+def title_of(question: str) -> str:
+    """Title of a conversation: the beginning of its first question, cut between words."""
+    line = _one_line(question)
+    if len(line) <= _TITLE_LENGTH:
+        return line
+    cut = line[: _TITLE_LENGTH + 1].rpartition(" ")[0] or line[:_TITLE_LENGTH]
+    return f"{cut[:_TITLE_LENGTH]}…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(strip_controls(_storable(text)).split())
+
+
+def _storable(text: str) -> str:
+    """Text without what no database takes: NUL, and halves of characters a browser may send."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def _plain(view: tuple[str, Mapping[str, Any], str]) -> tuple[str, dict[str, Any], str]:
+    image, described, render_digest = view
+    return image, dict(described), render_digest
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
