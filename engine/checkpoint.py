@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.convert import RENAMES, image_token_id, llava_config
 from engine.errors import (
     CheckpointError,
     CheckpointKeysError,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["LoadOptions", "LoadedModel", "choose_device", "choose_dtype", "load", "read_config"]
 
 _LOG = logging.getLogger("bimedix2.engine")
+_BOS_COUNT = {"llava": 1, "llava_llama": 2}
+"""Kinds of ``config.json`` that are opened, with their copies of ``<|begin_of_text|>``: upstream trained the
+original ones with 2, see :class:`engine.prompt.PromptProfile`."""
 _STOP_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
 """Llama 3.1 ends a turn with any of these; the original configs name only the last."""
 
@@ -107,8 +111,9 @@ def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
     folder = _folder_of(source)
     config = read_config(folder)
     kind = config.get("model_type")
-    if kind != "llava":
-        raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected="'llava'")
+    if kind not in _BOS_COUNT:
+        expected = " or ".join(map(repr, _BOS_COUNT))
+        raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
 
     import torch
 
@@ -116,9 +121,9 @@ def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
         torch.set_num_threads(options.threads)
     device, device_reason = choose_device(options.device)
     dtype, dtype_reason = choose_dtype(options.dtype, device)
-    model = _load_llava(folder, dtype).to(device).eval()
     tokenizer = _load_tokenizer(folder)
-    profile = _profile(model.config)
+    model = _load_weights(folder, config, tokenizer, dtype).to(device).eval()
+    profile = _profile(model.config, _BOS_COUNT[kind])
     renderer = PromptRenderer(tokenizer, profile, str(source))
     return LoadedModel(
         name=str(source),
@@ -222,10 +227,17 @@ def _folder_of(source: str | Path) -> Path:
     raise CheckpointNotFoundError(source=source)
 
 
-def _load_llava(folder: Path, dtype: torch.dtype) -> Any:
+def _load_weights(folder: Path, config: dict[str, Any], tokenizer: Any, dtype: torch.dtype) -> Any:
+    """Load strictly, memory-mapped; original checkpoints through the rename table."""
     from safetensors import SafetensorError
     from transformers import LlavaForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # it would write into the answer on a terminal
+    original: dict[str, Any] = {}
+    if config["model_type"] == "llava_llama":
+        mapped = llava_config(folder, config, image_token_id(tokenizer, folder))
+        original = {"config": mapped, "key_mapping": dict(RENAMES)}
     try:
         model, report = LlavaForConditionalGeneration.from_pretrained(
             folder,
@@ -235,6 +247,7 @@ def _load_llava(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            **original,
         )
     except (OSError, SafetensorError) as error:
         raise CheckpointError(source=folder, reason=str(error).rstrip(".")) from error
@@ -267,13 +280,14 @@ def _load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _profile(config: Any) -> PromptProfile:
+def _profile(config: Any, bos_count: int) -> PromptProfile:
     vision, text = config.vision_config, config.text_config
     patches = (vision.image_size // vision.patch_size) ** 2
     return PromptProfile(
         image_token_id=config.image_token_id,
         image_length=patches + (config.vision_feature_select_strategy == "full"),
         context_length=text.max_position_embeddings,
+        bos_count=bos_count,
     )
 
 

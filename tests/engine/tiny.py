@@ -10,6 +10,7 @@ import numpy as np
 from engine.messages import ImagePart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 CONTROL_TOKENS = (
@@ -35,7 +36,7 @@ SENTENCES = (
 )
 
 
-def build_tokenizer() -> Any:
+def build_tokenizer(control_tokens: Sequence[str] = CONTROL_TOKENS) -> Any:
     """Build a byte-level BPE with Llama 3's split and control tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -55,7 +56,7 @@ def build_tokenizer() -> Any:
     )
     tokenizer.train_from_iterator(SENTENCES * 4, trainer)
     tokenizer.add_special_tokens(
-        [AddedToken(name, special=True, normalized=False) for name in CONTROL_TOKENS]
+        [AddedToken(name, special=True, normalized=False) for name in control_tokens]
     )
     return tokenizer
 
@@ -99,6 +100,80 @@ def build_checkpoint(folder: Path, *, seed: int = 0, context_length: int = 512, 
         torch.nn.init.normal_(parameter, std=0.25) if parameter.ndim > 1 else None
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.token_to_id("<|eot_id|>"))
     model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+ORIGINAL_VISION = "model.vision_tower.vision_tower.vision_model."
+
+
+def build_original(folder: Path, *, seed: int = 0, shards: int = 3, **config: object) -> Path:
+    """Write a tiny random checkpoint in the original ``llava_llama`` format: key names, shards, leftovers.
+
+    The tokenizer has no ``<image>``, as Llama 3.1's has none.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer([name for name in CONTROL_TOKENS if name != "<image>"])
+    text: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+    }
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope |= {"original_max_position_embeddings": 64}
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1}
+    language = LlamaForCausalLM(LlamaConfig(**text, rope_theta=500000.0, rope_scaling=rope))
+    tower = CLIPVisionModel(CLIPVisionConfig(**vision, image_size=28, patch_size=14))
+    for model in (language, tower):
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.25) if parameter.ndim > 1 else None
+    tensors = dict(language.state_dict())
+    for key, value in tower.state_dict().items():
+        tensors[ORIGINAL_VISION + key.removeprefix("vision_model.")] = value
+    tensors["model.mm_projector.0.weight"] = torch.randn(32, 64) * 0.25
+    tensors["model.mm_projector.0.bias"] = torch.randn(32) * 0.25
+    tensors["model.mm_projector.2.weight"] = torch.randn(32, 32) * 0.25
+    tensors["model.mm_projector.2.bias"] = torch.randn(32) * 0.25
+    # buffers that older releases of the libraries stored among the weights
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    tensors[ORIGINAL_VISION + "embeddings.position_ids"] = torch.arange(5)[None]
+    names = sorted(tensors)
+    weight_map = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        part = {name: tensors[name].contiguous() for name in names[shard::shards]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    values = text | {
+        "model_type": "llava_llama",
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "rope_theta": 500000.0,
+        "rope_scaling": rope,
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_layer": -2,
+        "mm_vision_select_feature": "patch",
+        "mm_patch_merge_type": "flat",
+        "mm_use_im_start_end": False,
+        "mm_use_im_patch_token": False,
+        "image_aspect_ratio": "pad",
+        "eos_token_id": tokenizer.token_to_id("<|eot_id|>"),
+        "bos_token_id": tokenizer.token_to_id("<|begin_of_text|>"),
+        "tie_word_embeddings": False,
+    }
+    (folder / "config.json").write_text(json.dumps(values | config), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
