@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from app.errors import AppError, NotFoundError, UploadEmptyError, UploadTooLargeError
 from app.ui import wire
 from app.ui.guard import OWNER, Guard
+from app.ui.page_head import page_head
 from viewers.errors import ViewerError
 from viewers.intake import browser_frame
 from viewers.view import View, render
@@ -67,7 +68,7 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
     from starlette.middleware import Middleware
 
     from app.ui.events import Events
-    from app.ui.page import build_page, page_head
+    from app.ui.page import build_page
 
     settings = workspace.settings
     port = settings.port or _free_port(settings.host)

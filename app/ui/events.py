@@ -43,6 +43,14 @@ class Events:
         except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged by both()
             return gr.skip(), _error(error)
 
+    def refresh(self, event: gr.EventData, request: gr.Request) -> Values:
+        """Show a conversation as it stands now, for an answer that another page is waiting for."""
+        try:
+            value = self._thread(request, wire.read(event.payload, "thread"))
+            return gr.skip(), {**value, "refresh": True}
+        except Exception as error:  # noqa: BLE001 - edge
+            return gr.skip(), _error(error)
+
     def open(self, event: gr.EventData, request: gr.Request) -> Values:
         """Show a conversation."""
         try:
@@ -68,7 +76,7 @@ class Events:
             if event.payload.get("current") != thread_id:
                 return history, gr.skip()
             newest = history["threads"][0]["id"] if history["threads"] else None
-            return history, self._thread(request, newest)
+            return history, {**self._thread(request, newest), "removed": True}
         except Exception as error:  # noqa: BLE001 - edge
             return self._history(request), _error(error)
 

@@ -227,7 +227,7 @@ def _cookie(header: str) -> str | None:
 
 
 def _from_elsewhere(headers: dict[str, str]) -> bool:
-    """Whether a browser says that another site made this request; programs say nothing, and are not fooled."""
+    """Whether a browser says that another site made this request; programs say nothing."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")

@@ -7,46 +7,17 @@ direction for each paragraph, a state, earlier answers and the view it is about,
 a model writes an address of.
 """
 
-import json
 from importlib.resources import files
 
 import gradio as gr
 
 from app.ui.events import Events
-from i18n.catalogue import LOCALES, Catalogue
+from i18n.catalogue import Catalogue
 
-__all__ = ["build_page", "page_head"]
+__all__ = ["build_page"]
 
-_PREFIXES = ("ui.", "preset.")
-_KEYS = ("app.title", "app.research_notice", "app.demo_notice")
 _IDLE_POLL_S = 0.02
 """Gradio looks for queued events every millisecond by default, a tenth of a core while nobody asks."""
-
-
-def page_head(model_name: str, *, is_demonstration: bool) -> bytes:
-    """Markup for the start of ``<head>``: boot script, texts of both languages, styles and scripts."""
-    catalogue = Catalogue()
-    texts = {
-        locale: {
-            key: text
-            for key, text in catalogue.table(locale).items()
-            if key.startswith(_PREFIXES) or key in _KEYS
-        }
-        for locale in LOCALES
-    }
-    values = {"texts": texts, "model": {"name": model_name, "demonstration": is_demonstration}}
-    # "<" is the one character that could end a script element from inside JSON
-    data = json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
-    return (
-        '<meta charset="utf-8"><script src="page/js/boot.js"></script>'
-        f"<title>{catalogue.text('app.title', 'en')}</title>"
-        '<link rel="icon" href="page/icons/favicon.svg" type="image/svg+xml">'
-        '<link rel="preload" href="page/fonts/noto-sans-arabic-arabic-wght-normal.woff2" as="font" '
-        'type="font/woff2" crossorigin>'
-        '<link rel="stylesheet" href="page/css/page.css">'
-        f'<script type="application/json" id="bimedix2-page">{data}</script>'
-        '<script type="module" src="page/js/page.js"></script>'
-    ).encode()
 
 
 def build_page(events: Events) -> gr.Blocks:
@@ -59,7 +30,7 @@ def build_page(events: Events) -> gr.Blocks:
             with gr.Row(elem_id="workbench"):
                 history = _part("history", ("open", "rename", "remove"))
                 _part("viewer", ())
-                chat = _part("chat", ("ask", "again", "stop"))
+                chat = _part("chat", ("ask", "again", "stop", "refresh"))
         light = {
             "queue": False,
             "show_progress": "hidden",
@@ -79,6 +50,7 @@ def build_page(events: Events) -> gr.Blocks:
         history.remove(events.remove, None, [history, chat], **light)
         chat.ask(events.ask, None, [history, chat], **streamed)
         chat.again(events.again, None, [history, chat], **streamed)
+        chat.refresh(events.refresh, None, [history, chat], **light)
         chat.stop(events.stop, None, None, **light)
     page.queue(default_concurrency_limit=None)
     if hasattr(page._queue, "sleep_when_free"):  # noqa: SLF001 - no public setting; see _IDLE_POLL_S

@@ -102,6 +102,8 @@ def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
         "state": update.state,
         "error": None if update.error is None else both(update.error),
         "left_out": update.turns_left_out,
+        "queue": update.place_in_queue,
+        "read": update.read_share,
     }
     others = [one for one in turn["answers"] if one["id"] != update.answer_id]
     return {**turn, "answers": [*others, answer]}

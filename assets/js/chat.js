@@ -61,11 +61,17 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const stateWords = (answer) => {
-    if (answer.state === "streaming") return [el("span", { class: "pulse" }), answer.text ? t("ui.state.streaming") : t("ui.thinking")];
+    if (answer.state === "streaming") return [el("span", { class: "pulse" }), progressWords(answer)];
     const words = answer.state === "complete" ? [] : [t(`ui.state.${answer.state}`)];
     if (answer.error) words.push(`: ${local(answer.error)}`);
     if (answer.left_out) words.push(` ${tCount("ui.turns_left_out", answer.left_out)}`);
     return words;
+  };
+
+  const progressWords = ({ text, queue = 0, read = 0 }) => {
+    if (text) return t("ui.state.streaming");
+    if (queue > 0) return queue > 1 ? tCount("ui.queue_position", queue - 1) : t("ui.queue_waiting");
+    return read > 0 ? `${t("ui.thinking")} (${Math.round(read * 100)} %)` : t("ui.thinking");
   };
 
   const versions = (turn, at) => {
@@ -104,14 +110,22 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const showThread = (message) => {
+    if (message.refresh && (message.thread.id !== thread.id || runs.size)) return;
     thread = { id: message.thread?.id ?? null, turns: message.thread?.turns ?? [] };
     shown = SHOWN_TURNS;
     chosen.clear();
     const views = thread.turns.flatMap((turn) => turn.views);
-    announce("thread", { id: thread.id, images: [...new Set(views.map((view) => view.image))] });
+    announce("thread", { id: thread.id, images: [...new Set(views.map((view) => view.image))], removed: message.removed });
     draw();
     toEnd();
-    if (views.length) viewer.show(views.at(-1));
+    if (views.length && !message.refresh) viewer.show(views.at(-1));
+    awaitElsewhere(thread.id);
+  };
+
+  /** An answer this page did not ask for, still being written: look again until it has ended. */
+  const awaitElsewhere = (id) => {
+    if (thread.turns.at(-1)?.answers.at(-1)?.state !== "streaming" || runs.size) return;
+    setTimeout(() => { if (thread.id === id && id) trigger("refresh", { payload: { thread: id } }); }, 1500);
   };
 
   const showUpdate = ({ run, thread: id, turn }) => {
@@ -135,10 +149,11 @@ export function mountChat(element, props, trigger, watch) {
   const showError = ({ run, error }) => {
     const failed = runs.get(run);
     runs.delete(run);
-    if (failed?.placeholder) {
+    if (thread.turns.some((turn) => turn.id === failed?.placeholder)) {
       thread.turns = thread.turns.filter((turn) => turn.id !== failed.placeholder);
       if (!box.value) box.value = failed.question;
     }
+    for (const turn of thread.turns) turn.answers = turn.answers.filter((answer) => answer.id || runs.size);
     draw();
     notice(local(error));
   };

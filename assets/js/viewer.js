@@ -82,8 +82,20 @@ export function mountViewer(element) {
       drawFindings();
       await go(wish.frame, { window: wish.window, voiLut: wish.voi_lut ?? null, inverted: wish.inverted, region: wish.region ?? null });
     } catch (error) {
+      if (error.both) { images.delete(wish.image); drawStrip(); }
       notice(error.both ? local(error.both) : t("ui.server_lost"));
     }
+  };
+
+  const close = () => {
+    image = null;
+    shown = null;
+    state = { window: null, voiLut: null, inverted: false, region: null };
+    part("drop-hint").hidden = false;
+    slider.hidden = true;
+    painter.show(null, words);
+    drawFindings();
+    changed();
   };
 
   const go = async (index, next = null) => {
@@ -268,9 +280,10 @@ export function mountViewer(element) {
   part("open-file").addEventListener("click", () => file.click());
   part("drop-hint").addEventListener("click", () => file.click());
   file.addEventListener("change", () => { upload([...file.files]); file.value = ""; });
-  stage.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
-  stage.addEventListener("dragleave", () => stage.classList.remove("over"));
-  stage.addEventListener("drop", (event) => { event.preventDefault(); stage.classList.remove("over"); upload(event.dataTransfer.files); });
+  // Anywhere on the page: a file dropped beside the viewer must not replace the page.
+  document.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
+  document.addEventListener("dragleave", () => stage.classList.remove("over"));
+  document.addEventListener("drop", (event) => { event.preventDefault(); stage.classList.remove("over"); upload(event.dataTransfer.files); });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])].filter((one) => one.type.startsWith("image/"));
     if (files.length) { event.preventDefault(); upload(files); }
@@ -343,7 +356,8 @@ export function mountViewer(element) {
   new ResizeObserver(() => painter.resize()).observe(stage);
   drawIcons(element);
   setTool("window");
-  listen("thread", async ({ images: digests = [] }) => {
+  listen("thread", async ({ images: digests = [], removed }) => {
+    if (removed) { images.clear(); if (!digests.length) close(); }
     for (const digest of digests) await known(digest).catch(() => {});
     drawStrip();
     announce("images");
