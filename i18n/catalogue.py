@@ -83,12 +83,17 @@ class Catalogue:
     ----------
     folder : Path, optional
         Folder of ``en.toml`` and ``ar.toml``; the packaged one if left out.
+    isolate : bool
+        Whether a value that runs against its sentence, or mixes digits with signs in an Arabic one, is put
+        between FSI and PDI (U+2068, U+2069) so that it does not reorder its neighbours. A bare number
+        such as ``12.5`` needs none.
     """
 
-    def __init__(self, folder: Path = _FOLDER) -> None:
+    def __init__(self, folder: Path = _FOLDER, *, isolate: bool = True) -> None:
         self._folder = folder
+        self._isolate = isolate
 
-    def text(self, key: str, locale: str, /, *, isolate: bool | None = None, **values: object) -> str:
+    def text(self, key: str, locale: str, /, **values: object) -> str:
         """Sentence of a key, with its values put in.
 
         Parameters
@@ -97,10 +102,6 @@ class Catalogue:
             Dotted key, e.g. ``"ui.ask"``.
         locale : str
             ``"en"`` or ``"ar"``; a longer tag such as ``"ar-SA"`` is taken for its language.
-        isolate : bool, optional
-            Whether a value that runs against the sentence, or mixes digits with signs, is put between
-            FSI and PDI (U+2068, U+2069) so that it does not reorder its neighbours. A bare number
-            such as ``12.5`` needs none. Left out: yes for Arabic, no for English.
         **values : object
             Values of the placeholders; ``count`` also chooses the plural form.
 
@@ -115,8 +116,7 @@ class Catalogue:
         """
         language = language_tag(locale)
         template = self._template(key, language, values)
-        wrap = language == "ar" if isolate is None else isolate
-        return _Filler(key, language, wrap=wrap).vformat(template, (), values)
+        return _Filler(key, language, wrap=self._isolate).vformat(template, (), values)
 
     def keys(self) -> tuple[str, ...]:
         """All keys, sorted; a text with plural forms is one key."""

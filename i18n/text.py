@@ -262,7 +262,7 @@ def normalise(text: str) -> str:
     return " ".join(western_digits(bare).split())
 
 
-_WORDS: Final = re.compile(r"[^\W\d_]+")
+_WORDS: Final = re.compile(r"\b[^\W\d_]+\b")
 _ENGLISH_WORDS: Final = frozenset(
     _WORDS.findall(
         "a an and are at be can could do does for from give has have how i if in is it list me mean of on or "
@@ -272,7 +272,7 @@ _ENGLISH_WORDS: Final = frozenset(
 # as normalise() writes them
 _ARABIC_WORDS: Final = frozenset(
     _WORDS.findall(
-        "هل ما ماذا لماذا متي اين كيف كم اي من في علي الي عن مع هذا هذه ذلك تلك يوجد توجد هناك صف اشرح اذكر "
+        "هل ما ماذا لماذا متي اين كيف كم اي من في علي الي عن مع بين هذا هذه ذلك تلك يوجد توجد هناك صف اشرح اذكر "
         "اكتب حدد وضح ماهو ماهي هو هي التي الذي او ثم لا لم هنا يظهر تظهر اعط قارن"
     )
 )
