@@ -49,10 +49,13 @@ def relabelled(raw, uid):
     at = raw.index(b"\x02\x00\x10\x00UI") + 8
     length = raw[at - 2]
     padded = uid.encode() + b"\0" * (len(uid) % 2)
-    meta_at = 140
-    group = int.from_bytes(raw[meta_at : meta_at + 4], "little") + len(padded) - length
+    start = 132 if raw[128:132] == b"DICM" else 0
+    grown = len(padded) - length
     raw = raw[: at - 2] + len(padded).to_bytes(2, "little") + padded + raw[at + length :]
-    return raw[:meta_at] + group.to_bytes(4, "little") + raw[meta_at + 4 :]
+    if raw[start : start + 4] != b"\x02\0\0\0":
+        return raw
+    group = int.from_bytes(raw[start + 8 : start + 12], "little") + grown
+    return raw[: start + 8] + group.to_bytes(4, "little") + raw[start + 12 :]
 
 
 def without_padding(dataset):
