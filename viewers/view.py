@@ -20,6 +20,7 @@ from viewers.errors import (
 from viewers.geometry import Region
 from viewers.image import ColorFrame
 from viewers.record import Types, strict
+from viewers.vocabulary import known_name
 from viewers.window import VoiLut, Window, build_lut
 
 if TYPE_CHECKING:
@@ -99,12 +100,13 @@ def _invalid(entry: str, found: str, expected: str) -> Exception:
 
 
 def _window_from_json(record: dict[str, Any]) -> Window:
+    if known_name(record["name"]) != record["name"]:
+        raise InvalidViewError(entry="window.name", found="?", expected="a usual name")
     try:
         return Window(float(record["center"]), float(record["width"]), record["function"], record["name"])
     except (ValueError, OverflowError) as error:
-        found = f"{record['center']:g}/{record['width']:g}"
         expected = "width > 0; LINEAR: width >= 1; LINEAR, LINEAR_EXACT, SIGMOID"
-        raise InvalidViewError(entry="window", found=found, expected=expected) from error
+        raise InvalidViewError(entry="window", found="?", expected=expected) from error
 
 
 def default_view(image: Image, frame: int = 0) -> View:
