@@ -31,6 +31,7 @@ __all__ = ["LocalBackend"]
 
 _MIB = 1024 * 1024
 _PLACE_POLL_S = 0.2
+_REMEMBERED_ANSWERS = 1024
 
 
 class KeyValueState:
@@ -120,7 +121,7 @@ class LocalBackend:
         """
         self._device.check_open()
         renderer = self._device.loaded.renderer
-        rendered = renderer.render(messages)
+        rendered = renderer.render(messages, answer_ids=self._device.answers)
         room = renderer.answer_room(len(rendered.ids), options.max_new_tokens)
         arrived = time.monotonic()
         ticket = self._gate.enter()
@@ -143,6 +144,8 @@ class _Computer:
         self.loaded = loaded
         self.chunk = chunk
         self.states: PrefixCache[KeyValueState] = PrefixCache(cache_bytes)
+        self.answers: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        """Ids of the newest answers by their text; a conversation brings its answers back as text."""
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._feature_bytes = feature_bytes
         self._lock = _FairLock()
@@ -155,6 +158,12 @@ class _Computer:
     def check_open(self) -> None:
         if self._closed:
             raise BackendUnavailableError(reason="it was closed")
+
+    def remember(self, answer: Sequence[int]) -> None:
+        """Keep the ids of an answer for the conversation's next turn."""
+        self.answers[self.loaded.renderer.decode(answer)] = tuple(answer)
+        while len(self.answers) > _REMEMBERED_ANSWERS:
+            self.answers.popitem(last=False)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -320,6 +329,7 @@ class _Run:
         fed = np.concatenate([self._places, np.array(self._answer, np.int64)])[: self._state.length]
         if self._whole and len(fed):
             self._computer.states.put(self._computer.loaded.name, fed, self._state)
+            self._computer.remember(self._answer)
 
 
 def _memory_ran_out(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from engine.errors import ConversationShapeError, MissingTokenizerError, PromptTooLongError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tokenizers import Tokenizer
 
@@ -142,7 +142,13 @@ class PromptRenderer:
         """Text of ids, control tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def render(self, messages: Sequence[Message], *, for_training: bool = False) -> Rendered:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        for_training: bool = False,
+        answer_ids: Mapping[str, Sequence[int]] | None = None,
+    ) -> Rendered:
         """Write a conversation.
 
         Parameters
@@ -152,6 +158,10 @@ class PromptRenderer:
         for_training : bool
             ``True``: the conversation ends with an assistant message, to be learned from. ``False``: it
             ends with a user message, and the header of the answer is appended.
+        answer_ids : mapping of str to sequence of int, optional
+            The ids a model really produced for an answer's text. Encoding the text anew can give others,
+            because a byte-pair encoding has several spellings of one text; then nothing that was
+            computed for the answer could be used again.
 
         Raises
         ------
@@ -159,7 +169,7 @@ class PromptRenderer:
             If the order is another one.
         """
         _check_order(messages, "assistant" if for_training else "user")
-        writer = _Writer(self)
+        writer = _Writer(self, answer_ids or {})
         writer.control(*([_BEGIN] * self.profile.bos_count))
         if messages[0].role != "system":
             writer.header("system")
@@ -190,8 +200,9 @@ class PromptRenderer:
 class _Writer:
     """Collects ids, image slots and the loss mask piece by piece."""
 
-    def __init__(self, renderer: PromptRenderer) -> None:
+    def __init__(self, renderer: PromptRenderer, answer_ids: Mapping[str, Sequence[int]]) -> None:
         self._renderer = renderer
+        self._answer_ids = answer_ids
         self.ids: list[int] = []
         self.slots: list[ImageSlot] = []
         self.learned: list[bool] = []
@@ -221,7 +232,8 @@ class _Writer:
         if message.role == "assistant":
             # the blank line belongs to the header: an answer is generated after it
             self.text("\n\n")
-            self.text(message.text, learned=True)
+            known = self._answer_ids.get(message.text)
+            self._put(self._renderer.encode(message.text) if known is None else known, learned=True)
             self.control(_END_OF_TURN, learned=True)
             return
         lead = "\n\n"
