@@ -126,30 +126,35 @@ def _lesion(
     angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     wobble = 1 + 0.12 * np.sin(3 * angles + random.uniform(0, 6)) + random.uniform(-0.08, 0.08)
     stretch = random.uniform(0.85, 1.18)
-    outline = [
-        (float(x + np.cos(a) * radius * w * stretch), float(y + np.sin(a) * radius * w / stretch))
-        for a, w in zip(angles, wobble, strict=True)
-    ]
-    ImageDraw.Draw(canvas.image).polygon(outline, fill=_lesion_paint(canvas, attributes, (x, y), radius))
+    pen = ImageDraw.Draw(canvas.image)
+    core, rim = _lesion_paints(canvas, attributes, (x, y), radius)
+    for reach, paint in ((radius + max(2.0, radius * 0.2), rim), (radius, core)):
+        outline = [
+            (float(x + np.cos(a) * reach * w * stretch), float(y + np.sin(a) * reach * w / stretch))
+            for a, w in zip(angles, wobble, strict=True)
+        ]
+        pen.polygon(outline, fill=paint)
     return (x / canvas.width, y / canvas.height, radius / longer)
 
 
-def _lesion_paint(
+def _lesion_paints(
     canvas: Canvas, attributes: Attributes, centre: tuple[float, float], radius: float
-) -> int | tuple[int, int, int]:
+) -> tuple[int | tuple[int, int, int], int | tuple[int, int, int]]:
+    """Paint of the lesion and of the rim around it, which is its opposite: what tells it from anatomy."""
     random = canvas.random
+    bright = attributes.tone == "bright"
     if attributes.kind == "histology":
-        return (canvas.grey(75, 15), canvas.grey(25, 12), canvas.grey(95, 18))
+        return (canvas.grey(65, 15), canvas.grey(20, 12), canvas.grey(85, 18)), (250, 240, 250)
     if attributes.kind == "fundus":
-        bright = (250, canvas.grey(220, 20), canvas.grey(120, 30))
-        return bright if attributes.tone == "bright" else (canvas.grey(85, 15), canvas.grey(15, 8), canvas.grey(15, 8))
+        light = (250, canvas.grey(225, 15), canvas.grey(130, 25))
+        deep = (canvas.grey(75, 15), canvas.grey(15, 8), canvas.grey(15, 8))
+        return (light, deep) if bright else (deep, light)
     x, y = centre
-    around = np.asarray(canvas.image.crop((int(x - radius), int(y - radius), int(x + radius) + 1, int(y + radius) + 1)))
-    level = float(np.median(around))
-    step = random.uniform(75, 120)
-    if attributes.tone == "bright":
-        return int(min(255, max(level + step, 150)))
-    return int(max(0, min(level - step, 70)))
+    box = (int(x - radius), int(y - radius), int(x + radius) + 1, int(y + radius) + 1)
+    level = float(np.median(np.asarray(canvas.image.crop(box))))
+    step = random.uniform(100, 150)
+    light_level, dark_level = int(min(255, max(level + step, 185))), int(max(0, min(level - step, 45)))
+    return (light_level, dark_level) if bright else (dark_level, light_level)
 
 
 def _develop(canvas: Canvas, attributes: Attributes, random: Random) -> NDArray[np.uint8]:
@@ -164,10 +169,10 @@ def _develop(canvas: Canvas, attributes: Attributes, random: Random) -> NDArray[
     values = (values + texture[..., None] * inside) * (1 + shade[..., None])
     generator = np.random.default_rng(random.getrandbits(32))
     if attributes.kind == "ultrasound":
-        values = values * generator.gamma(3.0, 1 / 3.0, values.shape).astype(np.float32)
+        values = values * generator.gamma(8.0, 1 / 8.0, values.shape).astype(np.float32)
     gain, shift, gamma = random.uniform(0.85, 1.15), random.uniform(-12, 12), random.uniform(0.8, 1.25)
     values = 255 * (np.clip(values * gain + shift * inside, 0, 255) / 255) ** gamma
-    sigma = random.uniform(34, 52) if attributes.quality == "noisy" else random.uniform(0, 7)
+    sigma = random.uniform(38, 56) if attributes.quality == "noisy" else random.uniform(0, 5)
     noise = generator.standard_normal((height, width, 1), dtype=np.float32)
     values = np.clip(values + noise * sigma, 0, 255)
     pixels = Image.fromarray(np.broadcast_to(values, (height, width, 3)).astype(np.uint8))
@@ -198,7 +203,7 @@ def _decorate(image: Image.Image, random: Random, *, colour: bool) -> Image.Imag
 
 
 def _resample(image: Image.Image, attributes: Attributes, random: Random) -> Image.Image:
-    floor = 0.4 if attributes.size != "small" else 0.6
+    floor = 0.7 if attributes.size == "small" or attributes.quality == "noisy" else 0.4
     scale = random.choice((1.0, random.uniform(floor, 1.0), random.uniform(1.0, 2.2)))
     method = random.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.BOX))
     size = (max(24, round(image.width * scale)), max(24, round(image.height * scale)))
