@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CODECS", "Codec", "DecoderStatus", "FrameShape", "decode", "decoders", "require"]
 
-CodecName = Literal["none", "rle", "deflate", "jpeg8", "ljpeg", "jpegls", "jpeg2k", "jpegxl", "video", "remote"]
+CodecName = Literal[
+    "none", "rle", "deflate", "jpeg8", "ljpeg", "jpegls", "jpeg2k", "jpegxl", "video", "remote"
+]
 
 _FLAGS: Final = {
     "jpeg8": "JPEG8",

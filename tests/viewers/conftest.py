@@ -28,7 +28,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def ct():
-    """Return a fresh copy of CT_small: 128 x 128, signed 16 bit, intercept -1024, padding -2000, no window."""
+    """Return a fresh CT_small: 128 x 128, signed 16 bit, intercept -1024, padding -2000, no window."""
     return pydicom.dcmread(TEST_FILES / "CT_small.dcm")
 
 

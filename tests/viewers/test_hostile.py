@@ -105,7 +105,9 @@ def test_flipped_bytes_never_escape(opened, seed):
     assert image.windows(0) or image.is_color
 
 
-@pytest.mark.parametrize("source", ["MR_small_RLE.dcm", "JPGExtended.dcm", "693_J2KI.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+@pytest.mark.parametrize(
+    "source", ["MR_small_RLE.dcm", "JPGExtended.dcm", "693_J2KI.dcm", "MR_small_jpeg_ls_lossless.dcm"]
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bytes_in_compressed_pixels_never_escape(opened, source, seed):
     """Damaged codestreams open or raise an OpenError, never anything else."""
@@ -254,7 +256,9 @@ def test_run_length_and_deflate_bombs_stop_at_one_frame(opened, syntax):
 @pytest.mark.parametrize("depth", [50, 3000])
 def test_deep_nesting(opened, depth):
     """Deeply nested sequences of undefined length are refused or read, never a RecursionError."""
-    opening = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    opening = (
+        struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    )
     raw = RAW[:ROWS] + opening * depth
     with pytest.raises(OpenError):
         opened(raw)
@@ -267,7 +271,9 @@ def test_millions_of_elements_are_refused(opened):
         opened(RAW[: RAW.find(b"\x10\x00\x10\x00PN")] + tiny + RAW[PIXELS:])
 
 
-@pytest.mark.parametrize("preamble", [b"MZ", b"<html><script>alert(1)</script>", b"\x89PNG\r\n\x1a\n", b"II*\0"])
+@pytest.mark.parametrize(
+    "preamble", [b"MZ", b"<html><script>alert(1)</script>", b"\x89PNG\r\n\x1a\n", b"II*\0"]
+)
 def test_a_dicom_file_in_disguise_is_read_as_dicom(opened, preamble):
     """What stands in the preamble is ignored: the DICM mark decides."""
     image = opened(preamble.ljust(128, b" ") + RAW[128:])

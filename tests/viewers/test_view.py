@@ -23,13 +23,16 @@ from viewers.record import code_map_from_json
 from viewers.view import View, default_view, describe_view, display_size, render, render_png
 from viewers.window import Window, build_lut
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "viewers_render.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(
+    (Path(__file__).parents[1] / "golden" / "viewers_render.json").read_text(encoding="utf-8")
+)
 
 views = st.builds(
     View,
     st.text(max_size=8),
     st.integers(0, 10**6),
-    st.none() | st.builds(Window, st.floats(-1e6, 1e6), st.floats(1, 1e6), st.sampled_from(["LINEAR", "SIGMOID"])),
+    st.none()
+    | st.builds(Window, st.floats(-1e6, 1e6), st.floats(1, 1e6), st.sampled_from(["LINEAR", "SIGMOID"])),
     st.none() | st.integers(0, 9),
     st.booleans(),
     st.none() | st.builds(Region, *[st.integers(-5, 5000)] * 4),
@@ -77,7 +80,7 @@ def test_inverted_is_the_complement(write):
 
 
 def test_square_pixels_stretch_the_longer_side(write):
-    """Twice as tall pixels give twice the rows, by interpolation between neighbours; the other way columns."""
+    """Pixels twice as tall give twice the rows, interpolated between neighbours; wide ones the columns."""
     column = np.array([[0, 0], [100, 100], [200, 200]])
     image = open_image(write(grey_dataset(column, 8, PixelSpacing=[2, 1])))
     drawn = render(image, default_view(image))
@@ -194,7 +197,13 @@ def test_colors_take_no_window(write):
 
 def test_frames_beyond_the_end(ct_image):
     """Every door to a frame refuses one that is not there, counting from 1 as people do."""
-    for door in (ct_image.frame, ct_image.orientation, ct_image.windows, ct_image.default_window, ct_image.voi_luts):
+    for door in (
+        ct_image.frame,
+        ct_image.orientation,
+        ct_image.windows,
+        ct_image.default_window,
+        ct_image.voi_luts,
+    ):
         with pytest.raises(FrameOutOfRangeError) as caught:
             door(3)
         assert caught.value.values == {"found": 4, "count": 1}
