@@ -19,7 +19,7 @@ from engine.errors import BackendUnavailableError
 from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     import torch
 
@@ -136,6 +136,40 @@ class LocalBackend:
         finally:
             self._gate.leave(ticket)
 
+    def log_likelihoods(
+        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool
+    ) -> list[tuple[int, float]] | None:
+        """Tell how likely the model finds the last answer of a conversation.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+            Ends with the assistant message to be judged.
+        stopped : callable
+            Asked between pieces of work; once it returns ``True`` the work ends.
+
+        Returns
+        -------
+        list of (token id, log-likelihood) or None
+            One entry for each token of the answer and its end of turn, natural logarithm; ``None`` when
+            stopped.
+
+        Raises
+        ------
+        ConversationShapeError, PromptTooLongError, BackendUnavailableError
+            As :meth:`stream`.
+        """
+        self._device.check_open()
+        renderer = self._device.loaded.renderer
+        rendered = renderer.render(messages, for_training=True, answer_ids=self._device.answers)
+        renderer.answer_room(len(rendered.ids) - 1, 1)
+        images = {image.digest: image for message in messages for image in message.images}
+        return _Scoring(self._device, rendered, images).run(stopped)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Text of token ids, control tokens left out."""
+        return self._device.loaded.renderer.decode(ids)
+
 
 class _Computer:
     """The model, its caches and the one lock around them."""
@@ -202,15 +236,40 @@ class _Computer:
         )
         return embeddings
 
-    def logits(self, embeddings: torch.Tensor, state: KeyValueState) -> torch.Tensor:
-        """Run the language model; logits of the last position, shape (vocabulary,), float32."""
-        model = self.loaded.model
-        output = model.model.language_model(
+    def embed_prompt(
+        self, rendered: Rendered, images: Mapping[str, ImagePart], start: int, stop: int
+    ) -> torch.Tensor:
+        """Embeddings of a piece of a prompt, image features spliced in."""
+        embeddings = self.embed(rendered.ids[start:stop])
+        for slot in rendered.image_slots:
+            a, b = max(slot.start, start), min(slot.start + slot.length, stop)
+            if a < b:
+                features = self.image_features(images[slot.digest])
+                if features.shape[0] != slot.length:
+                    raise ValueError(f"{slot.length} image tokens, but {features.shape[0]} image features")
+                piece = features[a - slot.start : b - slot.start]
+                embeddings[0, a - start : b - start] = piece.to(embeddings)
+        return embeddings
+
+    def hidden(self, embeddings: torch.Tensor, state: KeyValueState) -> torch.Tensor:
+        """Run the language model; last hidden states, shape (tokens, hidden size)."""
+        output = self.loaded.model.model.language_model(
             inputs_embeds=embeddings, past_key_values=state.cache, use_cache=True
         )
-        logits: torch.Tensor = model.lm_head(output.last_hidden_state[:, -1])[0].float()
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def logits(self, embeddings: torch.Tensor, state: KeyValueState) -> torch.Tensor:
+        """Logits of the token after the last position, shape (vocabulary,), float32."""
+        logits: torch.Tensor = self.loaded.model.lm_head(self.hidden(embeddings, state)[-1]).float()
         logits[list(self.loaded.suppressed_ids)] = float("-inf")
         return logits
+
+    def empty_state(self) -> KeyValueState:
+        """State of a conversation of which nothing was read."""
+        from transformers import DynamicCache
+
+        return KeyValueState(DynamicCache(config=self.loaded.model.config.get_text_config()))
 
 
 class _Run:
@@ -224,8 +283,6 @@ class _Run:
         options: GenerationOptions,
         room: int,
     ) -> None:
-        from transformers import DynamicCache
-
         self._computer = computer
         self._rendered = rendered
         self._images = images
@@ -234,9 +291,7 @@ class _Run:
         self._places = places_of(rendered)
         state = computer.states.take(computer.loaded.name, self._places)
         self._reused = state.length if state else 0
-        self._state = state or KeyValueState(
-            DynamicCache(config=computer.loaded.model.config.get_text_config())
-        )
+        self._state = state or computer.empty_state()
         self._whole = True
         self._answer: list[int] = []
         self._logits: torch.Tensor | None = None
@@ -267,21 +322,8 @@ class _Run:
         for start in range(self._reused, total, self._computer.chunk):
             stop = min(start + self._computer.chunk, total)
             with self._computer.turn():
-                self._step(self._embed_prompt(start, stop))
+                self._step(self._computer.embed_prompt(self._rendered, self._images, start, stop))
             yield Reading(stop, total)
-
-    def _embed_prompt(self, start: int, stop: int) -> torch.Tensor:
-        """Embeddings of a piece of the prompt, image features spliced in."""
-        embeddings = self._computer.embed(self._rendered.ids[start:stop])
-        for slot in self._rendered.image_slots:
-            a, b = max(slot.start, start), min(slot.start + slot.length, stop)
-            if a < b:
-                features = self._computer.image_features(self._images[slot.digest])
-                if features.shape[0] != slot.length:
-                    raise ValueError(f"{slot.length} image tokens, but {features.shape[0]} image features")
-                piece = features[a - slot.start : b - slot.start]
-                embeddings[0, a - start : b - start] = piece.to(embeddings)
-        return embeddings
 
     def _step(self, embeddings: torch.Tensor) -> None:
         # an error inside a forward pass leaves layers of different lengths: such a state is not kept
@@ -330,6 +372,45 @@ class _Run:
         if self._whole and len(fed):
             self._computer.states.put(self._computer.loaded.name, fed, self._state)
             self._computer.remember(self._answer)
+
+
+class _Scoring:
+    """How likely an answer is, read in chunks like a prompt."""
+
+    def __init__(self, computer: _Computer, rendered: Rendered, images: Mapping[str, ImagePart]) -> None:
+        self._computer = computer
+        self._rendered = rendered
+        self._images = images
+        # the answer judged is the last run of learned tokens
+        self._end = len(rendered.ids)
+        self._start = self._end - rendered.loss_mask[::-1].index(False)
+
+    def run(self, stopped: Callable[[], bool]) -> list[tuple[int, float]] | None:
+        prompt = places_of(self._rendered)[: self._start]
+        state = self._computer.states.take(self._computer.loaded.name, prompt) or self._computer.empty_state()
+        scores: list[tuple[int, float]] = []
+        for start in range(state.length, self._end - 1, self._computer.chunk):
+            if stopped():
+                return None
+            stop = min(start + self._computer.chunk, self._end - 1)
+            with self._computer.turn():
+                embeddings = self._computer.embed_prompt(self._rendered, self._images, start, stop)
+                hidden = self._computer.hidden(embeddings, state)
+                scores += self._scores(hidden, start)
+        return scores
+
+    def _scores(self, hidden: torch.Tensor, start: int) -> list[tuple[int, float]]:
+        """Log-likelihoods of the answer's tokens that follow the positions just read."""
+        import torch
+
+        first = max(start, self._start - 1)
+        after = self._rendered.ids[first + 1 : start + len(hidden) + 1]
+        if not after:
+            return []
+        logits = self._computer.loaded.model.lm_head(hidden[first - start :]).float()
+        chosen = torch.tensor(after, device=logits.device)[:, None]
+        values = torch.log_softmax(logits, dim=-1).gather(1, chosen)[:, 0]
+        return list(zip(after, values.tolist(), strict=True))
 
 
 def _memory_ran_out(error: Exception) -> bool:
