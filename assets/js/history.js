@@ -27,7 +27,7 @@ export function mountHistory(element, props, trigger, watch) {
       if (!(await confirmDialog("ui.delete_confirm", "ui.delete"))) return;
       trigger("remove", { payload: { thread: thread.id, current } });
     });
-    return el("li", { class: thread.id === current ? "thread current" : "thread" }, open, el("span", { class: "thread-tools" }, rename, remove));
+    return el("li", { class: thread.id === current ? "thread current" : "thread", "data-thread": thread.id }, open, el("span", { class: "thread-tools" }, rename, remove));
   };
 
   const tool = (name, key, title, onclick) =>
@@ -43,6 +43,7 @@ export function mountHistory(element, props, trigger, watch) {
     element.closest("#workbench")?.removeAttribute("data-drawer");
     document.dispatchEvent(new CustomEvent("bimedix2:new"));
   });
+  listen("open", ({ id }) => openThread(id));
   listen("thread", ({ id }) => { current = id; draw(); });
   onLanguage(() => { translate(element); draw(); });
   watch("value", draw);

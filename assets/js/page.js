@@ -28,3 +28,7 @@ window.bimedix2.start((name, element, props, trigger, watch) => {
   parts[name](element, props, trigger, watch);
 });
 setLanguage(language());
+// Gradio writes its own title once it is ready, in the one language it was given.
+new MutationObserver(() => {
+  if (document.title !== t("app.title")) document.title = t("app.title");
+}).observe(document.head, { childList: true, subtree: true, characterData: true });

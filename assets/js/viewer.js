@@ -158,7 +158,7 @@ export function mountViewer(element) {
   const setTool = (name) => {
     tool = name;
     for (const button of element.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-    stage.dataset.tool = name;
+    stage.dataset.cursor = name;
   };
 
   // --- pointers --------------------------------------------------------------------------------
