@@ -54,6 +54,9 @@ PARSER_FAILURES: Final = (
 """What pydicom raises on damaged input."""
 
 
+_JOINED: Final = str.maketrans("", "", " -_")
+
+
 def get(dataset: Dataset, keyword: str) -> Any:
     """Value of an attribute, or ``None`` when it is absent, empty or cannot be read."""
     try:
@@ -103,7 +106,9 @@ def code(dataset: Dataset, keyword: str, known: Collection[str]) -> str:
     """First value in upper case if it is one of ``known``, else the empty string."""
     found = texts(dataset, keyword)
     value = found[0].upper() if found else ""
-    return value if value in known else ""
+    # Scanners write C SPINE, C-SPINE and C_SPINE for the standard's CSPINE.
+    compact = value.translate(_JOINED)
+    return value if value in known else compact if compact in known else ""
 
 
 def uid(dataset: Dataset, keyword: str) -> str:

@@ -8,26 +8,23 @@ DICOM PS3.10 7 (file format), PS3.5 A.5 (deflated transfer syntax).
 from __future__ import annotations
 
 import struct
-import threading
-import warnings
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from viewers.attributes import PARSER_FAILURES, get, uid
 from viewers.errors import CorruptHeaderError, DecompressionBombError, NotAnImageError, TooLargeError
 from viewers.findings import Finding, finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pydicom import Dataset
 
     from viewers.limits import Limits
 
-__all__ = ["ParsedFile", "has_preamble", "parse", "quiet_pydicom"]
+__all__ = ["ParsedFile", "has_preamble", "parse"]
 
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _NATIVE: Final = {
@@ -41,7 +38,6 @@ _LONG_VR: Final = frozenset(
 )
 _MEDIA_CLASS: Final = 0x0002
 _TRANSFER_SYNTAX: Final = 0x0010
-_WARNINGS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +50,6 @@ class ParsedFile:
     """SOP class UID of the file meta information; empty when there is none."""
     big_endian: bool
     findings: list[Finding] = field(default_factory=list)
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[list[Any]]:
-    """Collect Python warnings instead of showing them; one thread at a time, since the filter is global."""
-    with _WARNINGS_LOCK, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
 
 
 def has_preamble(raw: bytes | memoryview) -> bool:

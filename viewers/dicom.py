@@ -12,7 +12,7 @@ import numpy as np
 from viewers import attributes as read
 from viewers import display
 from viewers.codestream import read_header, split_fragments
-from viewers.dataset import parse, quiet_pydicom
+from viewers.dataset import parse
 from viewers.decoder import CODECS, Codec, require
 from viewers.errors import (
     CorruptHeaderError,
@@ -28,6 +28,7 @@ from viewers.image import Image, ImageFacts, display_digest
 from viewers.luts import modality_lut, palette
 from viewers.pixels import DicomFrames, Palette, PixelFormat
 from viewers.record import facts_to_json
+from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -53,7 +54,7 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
     OpenError
         With the reason; see the tree in :mod:`viewers.errors`.
     """
-    with quiet_pydicom() as caught:
+    with collected_warnings() as caught:
         parsed = parse(raw, limits)
         frames, describe = _describe(parsed, limits)
         warned = len({str(warning.message) for warning in caught})
@@ -141,6 +142,10 @@ def _pixel_format(dataset: Dataset, keyword: str) -> PixelFormat:
     samples = _needed(dataset, "SamplesPerPixel", 1, 4, 1)
     stated = (read.texts(dataset, "PhotometricInterpretation") or [""])[0].upper()
     photometric = stated if stated in _GREY | _COLOR | {"PALETTE COLOR"} else ""
+    if not stated:
+        raise CorruptHeaderError(
+            attribute="PhotometricInterpretation", found="?", expected="PS3.3 C.7.6.3.1.2"
+        )
     fits = photometric in _COLOR if samples == 3 else photometric not in _COLOR and samples == 1
     if not fits or not photometric:
         kind = read.code(

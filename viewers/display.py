@@ -72,7 +72,7 @@ def technical_facts(dataset: Dataset) -> dict[str, str]:
 
 def hounsfield(dataset: Dataset) -> bool:
     """Whether modality values are Hounsfield units: those of CT, unless it says otherwise (PS3.3 C.8.2.1)."""
-    if modality(dataset) != "CT":
+    if modality(dataset) != "CT" or "LOCALIZER" in texts(dataset, "ImageType"):
         return False
     transform = group_item(dataset, 0, "PixelValueTransformationSequence")
     source = dataset if transform is None else transform

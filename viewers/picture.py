@@ -8,7 +8,6 @@ comments, profiles) stays behind. Pages of a TIFF are frames if they are of the 
 from __future__ import annotations
 
 import io
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +15,9 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from viewers.dataset import quiet_pydicom
 from viewers.errors import (
     CorruptPixelDataError,
     DecompressionBombError,
-    NotAnImageError,
     TooLargeError,
     UnsupportedImageError,
 )
@@ -28,6 +25,7 @@ from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
 from viewers.image import ColorFrame, Frame, FrameDisplay, GreyFrame, Image, ImageFacts, display_digest
 from viewers.record import facts_to_json
+from viewers.silence import collected_warnings
 from viewers.window import CodeMap
 
 if TYPE_CHECKING:
@@ -39,6 +37,8 @@ FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP")
 _GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _GREY_8: Final = frozenset({"1", "L"})
 _COLOR: Final = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "LA", "La", "RGBa", "CMYK", "YCbCr", "LAB"})
+_STARTS: Final = ((b"\x89PNG", "PNG"), (b"\xff\xd8", "JPEG"), (b"BM", "BMP"))
+_EXPECTED: Final = "8/16 bit L; 8 bit RGB, RGBA, P, CMYK"
 _FAILURES: Final = (
     OSError,
     ValueError,
@@ -61,13 +61,11 @@ class _Pages:
 
     raw: bytes
     indices: tuple[int, ...]
-    bits: int
-    lock: threading.Lock
 
     def read(self, index: int) -> Frame:
         """Decode one page; see :class:`viewers.image.FrameSource`."""
         try:
-            with quiet_pydicom(), _opened(self.raw) as picture:
+            with collected_warnings(), _opened(self.raw) as picture:
                 picture.seek(self.indices[index])
                 return _frame(_upright(picture))
         except _FAILURES as error:
@@ -84,7 +82,7 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
     """
     found: list[Finding] = []
     try:
-        with quiet_pydicom(), _opened(raw) as picture:
+        with collected_warnings(), _opened(raw) as picture:
             mode, bits = _described(picture, limits)
             indices = _alike(picture, limits, found)
             if mode not in _GREY_8 | _GREY_16 and picture.has_transparency_data:
@@ -98,10 +96,11 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
         limit = 2 * (Pillow.MAX_IMAGE_PIXELS or 0)
         raise DecompressionBombError(quantity="pixels per frame", found=f"> {limit}", limit=limit) from error
     except UnidentifiedImageError as error:
-        raise NotAnImageError(found="?") from error
+        kind = next((name for start, name in _STARTS if raw.startswith(start)), "TIFF")
+        raise UnsupportedImageError(found=kind, expected=_EXPECTED) from error
     except _FAILURES as error:
         raise CorruptPixelDataError(frame=1, reason=type(error).__name__) from error
-    pages = _Pages(raw, indices, bits, threading.Lock())
+    pages = _Pages(raw, indices)
     first = pages.read(0)
     facts = _facts(first, len(indices), bits, tuple(found))
     return Image(facts, pages, display_digest(facts_to_json(facts, findings=False), raw))
@@ -119,7 +118,7 @@ def _described(picture: Pillow.Image, limits: Limits) -> tuple[str, int]:
             quantity="pixels per frame", found=width * height, limit=limits.pixels_per_frame
         )
     if picture.mode not in _GREY_8 | _GREY_16 | _COLOR:
-        raise UnsupportedImageError(found=picture.mode, expected="L, I;16, RGB, RGBA, P, CMYK")
+        raise UnsupportedImageError(found=picture.mode, expected=_EXPECTED)
     return picture.mode, 16 if picture.mode in _GREY_16 else 8
 
 

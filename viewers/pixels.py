@@ -164,12 +164,25 @@ class DicomFrames:
         kind = "f" if fmt.is_float else "u"
         return native_values(data, fmt.shape(index), planar=fmt.planar, order=self.order, kind=kind)
 
+    def _shifted(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Take the bits as unsigned, moved down when they are not the lowest of their word."""
+        bits = values.view(f"u{values.itemsize}") if values.dtype.kind == "i" else values
+        shift = self.format.high_bit + 1 - self.format.bits_stored if self.fragments is None else 0
+        return bits >> shift if shift > 0 else bits
+
     def _integers(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Remove unused bits and extend the sign."""
-        fmt = self.format
-        shift = max(fmt.high_bit + 1 - fmt.bits_stored, 0) if self.fragments is None else 0
-        bits = values.astype(np.int64) >> shift
-        return _signed_bits(bits, fmt.bits_stored, signed=fmt.signed)
+        bits = self._shifted(values).astype(np.int64)
+        return _signed_bits(bits, self.format.bits_stored, signed=self.format.signed)
+
+    def _codes(self, values: NDArray[Any]) -> NDArray[np.uint16]:
+        """Do the same for up to 16 bits without leaving 16 bits: mammograms have 30 million pixels."""
+        stored = self.format.bits_stored
+        codes: NDArray[np.uint16] = (self._shifted(values) & (2**stored - 1)).astype(np.uint16, copy=False)
+        if not self.format.signed:
+            return codes
+        sign = 2 ** (stored - 1)
+        return np.asarray((codes ^ np.uint16(sign)) + np.uint16(SIGNED_OFFSET - sign))
 
     def _grey(self, index: int, values: NDArray[Any]) -> GreyFrame:
         rescale = self.rescale[index if len(self.rescale) > 1 else 0]
@@ -177,8 +190,7 @@ class DicomFrames:
             return self._quantised(values.astype(np.float64), rescale)
         if self.format.bits_stored > 16:
             return self._quantised(self._integers(values), rescale)
-        codes = (self._integers(values) + self.format.offset).astype(np.uint16)
-        return GreyFrame(_frozen(codes), self._code_map(rescale))
+        return GreyFrame(_frozen(self._codes(values)), self._code_map(rescale))
 
     def _code_map(self, rescale: Rescale) -> CodeMap:
         offset = self.format.offset

@@ -109,6 +109,7 @@ LOSSLESS = {
     "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_encode,
     "1.2.840.10008.1.2.4.90": reversible,
     "1.2.840.10008.1.2.4.92": reversible,
+    "1.2.840.10008.1.2.4.201": functools.partial(imagecodecs.htj2k_encode, reversible=True),
     "1.2.840.10008.1.2.4.110": functools.partial(imagecodecs.jpegxl_encode, lossless=True),
 }
 

@@ -393,6 +393,23 @@ def test_orientation_letters(ct, write, cosines, marks):
     assert open_image(write(ct)).orientation(0) == marks
 
 
+def test_a_localizer_is_not_in_hounsfield_units(ct, write):
+    """The overview image of a CT is windowed by its pixels, not by presets for Hounsfield units."""
+    ct.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    image = open_image(write(ct))
+    assert image.default_window(0).key == "auto"
+    assert "RescaleType" not in image.facts
+
+
+@pytest.mark.parametrize("written", ["CSPINE", "C SPINE", "C-SPINE"])
+def test_body_parts_as_scanners_write_them(ct, write, written):
+    """Spaces and hyphens do not hide a body part; its presets come first."""
+    ct.add_new(0x00180015, "LO", written)
+    image = open_image(write(ct))
+    assert image.facts["BodyPartExamined"] == "CSPINE"
+    assert image.default_window(0).key == "spine"
+
+
 @pytest.mark.parametrize("cosines", [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [2, 0, 0, 0, 1, 0]])
 def test_impossible_orientations_show_no_side(ct, write, cosines):
     """Directions that are no rotation give no letters and a finding: a wrong side is worse than none."""

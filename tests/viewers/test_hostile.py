@@ -136,6 +136,9 @@ def test_a_truncated_file_is_refused(opened, length):
 def test_a_preamble_alone_is_refused(opened):
     """Less than a preamble is no image, whatever follows is missing."""
     with pytest.raises(NotAnImageError):
+        opened(bytes(100))
+    # This file's preamble begins as a TIFF does, so that is what its first 100 bytes are.
+    with pytest.raises(UnsupportedImageError):
         opened(RAW[:100])
 
 
