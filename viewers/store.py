@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 _VERSION: Final = 1
+_RENAMING = threading.Lock()
 _RECORD: Final = {
     "version": int,
     "digest": str,
@@ -73,12 +75,22 @@ def save(image: Image, folder: Path | str) -> None:
     made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         _write(image, made)
-        if target.exists():
-            shutil.rmtree(target)
-        made.rename(target)
+        with _RENAMING:
+            _put(made, target)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _put(made: Path, target: Path) -> None:
+    """Rename into place; what was there is moved aside first and deleted last."""
+    if not target.exists():
+        made.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    target.rename(aside / "replaced")
+    made.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(image: Image, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 
 import numpy as np
 import pydicom
@@ -163,6 +164,27 @@ def test_saving_replaces_and_leaves_no_litter(tmp_path, write):
     save(other, tmp_path / "kept")
     assert load(tmp_path / "kept").digest == other.digest
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["kept"]
+
+
+def test_saving_at_the_same_time(tmp_path):
+    """Threads that store the same image in the same place all succeed, and one whole image is there."""
+    image = open_image(TEST_FILES / "CT_small.dcm")
+    failures = []
+
+    def work():
+        try:
+            save(image, tmp_path / "kept")
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert_same(load(tmp_path / "kept"), image)
 
 
 def test_a_failed_save_keeps_what_was_there(tmp_path):
