@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections import OrderedDict
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -36,6 +37,9 @@ COOKIE: Final = "bimedix2-visitor"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_HEARTBEAT: Final = "/gradio_api/heartbeat/"
+_SESSIONS: Final = 10_000
+"""Sessions remembered; as many as Gradio keeps state for."""
 _YEAR_S: Final = 365 * 24 * 3600
 
 _OWN_ROUTES: Final = ("/upload", "/images/", "/page/", "/healthz")
@@ -101,6 +105,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._head = head
+        self._sessions: OrderedDict[str, str] = OrderedDict()
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         self._headers = [
             (b"content-security-policy", content_security_policy(settings.frame_ancestors).encode()),
@@ -156,7 +161,22 @@ class Guard:
             return 403, "This route is shut."
         if owner is None and not path.startswith(_WITHOUT_OWNER):
             return 401, "Open the page first."
+        if owner is not None and not self._owns_session(owner, _session(path, query)):
+            return 403, "This session belongs to another visitor."
         return None
+
+    def _owns_session(self, owner: str, session: str) -> bool:
+        """Whether a Gradio session is the owner's; the first to use one keeps it.
+
+        Gradio itself hands the stream of a session to whoever names it.
+        """
+        if not session:
+            return True
+        first = self._sessions.setdefault(session, owner)
+        self._sessions.move_to_end(session)
+        while len(self._sessions) > _SESSIONS:
+            self._sessions.popitem(last=False)
+        return first == owner
 
 
 class _Answer:
@@ -211,6 +231,13 @@ class _Answer:
         self._start = None
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _session(path: str, query: list[tuple[str, str]]) -> str:
+    """Gradio session a request names, in its path or its query."""
+    if path.startswith(_HEARTBEAT):
+        return path.removeprefix(_HEARTBEAT)
+    return dict(query).get("session_hash", "")
 
 
 def _owner_of(token: str) -> str:

@@ -4,7 +4,7 @@ import { directionOf, logical } from "./direction.js";
 import { notice } from "./dialogs.js";
 import { announce, drawIcons, el, icon, listen } from "./dom.js";
 import { writeProse } from "./prose.js";
-import { language, local, onLanguage, t, tCount, translate } from "./texts.js";
+import { bothOf, language, local, onLanguage, t, tCount, translate } from "./texts.js";
 import { describeView, thumbnail, viewer } from "./viewer.js";
 
 const SHOWN_TURNS = 15; // thirty messages: more make every update of a streamed answer slower
@@ -19,6 +19,7 @@ export function mountChat(element, props, trigger, watch) {
   let thread = { id: null, turns: [] };
   let shown = SHOWN_TURNS;
   let serial = 0;
+  let watching = 0;
 
   // --- drawing ---------------------------------------------------------------------------------
 
@@ -153,7 +154,10 @@ export function mountChat(element, props, trigger, watch) {
       thread.turns = thread.turns.filter((turn) => turn.id !== failed.placeholder);
       if (!box.value) box.value = failed.question;
     }
-    for (const turn of thread.turns) turn.answers = turn.answers.filter((answer) => answer.id || runs.size);
+    for (const turn of thread.turns.filter(() => !runs.size)) {
+      turn.answers = turn.answers.filter((answer) => answer.id);
+      for (const answer of turn.answers) if (answer.state === "streaming") answer.state = "interrupted";
+    }
     draw();
     notice(local(error));
   };
@@ -172,6 +176,7 @@ export function mountChat(element, props, trigger, watch) {
     thread.turns.push(turn);
     draw();
     toEnd();
+    watchServer();
     trigger("ask", { payload: { run, thread: thread.id, question, view } });
   };
 
@@ -182,7 +187,21 @@ export function mountChat(element, props, trigger, watch) {
     turn.answers = [...turn.answers, { text: "", state: "streaming" }];
     redraw(turn);
     drawRunning();
+    watchServer();
     trigger("again", { payload: { run, thread: thread.id, turn: turn.id } });
+  };
+
+  /** While an answer is awaited: a server that has gone must not look like a slow model. */
+  const watchServer = () => {
+    if (watching) return;
+    let missed = 0;
+    watching = setInterval(async () => {
+      if (!runs.size) { clearInterval(watching); watching = 0; return; }
+      const alive = await fetch("healthz", { cache: "no-store" }).then((answer) => answer.ok, () => false);
+      missed = alive ? 0 : missed + 1;
+      if (missed < 3) return;
+      for (const run of [...runs.keys()]) showError({ run, error: bothOf("ui.server_lost") });
+    }, 3000);
   };
 
   const newRun = () => { serial += 1; return `${Date.now().toString(36)}-${serial}`; };

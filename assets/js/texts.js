@@ -20,6 +20,9 @@ export function tCount(key, count) {
   return t(`${key}.${form}` in TABLES[language()] ? `${key}.${form}` : `${key}.other`, { count });
 }
 
+/** A sentence of the page in both languages, as the server sends its own. */
+export const bothOf = (key) => ({ en: TABLES.en[key], ar: TABLES.ar[key] });
+
 /** One of two sentences the server sent in both languages. */
 export const local = (both) => (both ? both[language()] ?? both.en : "");
 

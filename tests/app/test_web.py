@@ -151,6 +151,15 @@ def test_both_visitors_may_hold_the_same_pixels(visitors, ct):
     assert theirs.get(f"/images/{image['digest']}").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/gradio_api/queue/data?session_hash=abc", "/gradio_api/heartbeat/abc"])
+def test_a_session_belongs_to_who_used_it_first(visitors, path):
+    """Knowing another visitor's session shows nothing of its answers."""
+    mine, theirs = visitors
+    assert mine.get(path).status_code == 404  # passed on; there is no Gradio behind this guard
+    assert theirs.get(path).status_code == 403
+    assert mine.get(path).status_code == 404
+
+
 def test_first_visit_sets_a_cookie_scripts_cannot_read(workspace):
     """The visitor's cookie is random, HttpOnly and sent by this site only."""
     cookie = make_client(workspace, ownership="visitor").get("/").headers["set-cookie"]

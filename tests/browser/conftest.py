@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from pydicom.data import get_testdata_file
@@ -84,8 +84,8 @@ def start_server(folder: Path, **settings: str) -> Server:
         if process.poll() is not None:
             break
         try:
-            urllib.request.urlopen(f"{server.url}/healthz", timeout=2).close()
-        except OSError:
+            httpx.get(f"{server.url}/healthz", timeout=2)
+        except httpx.TransportError:
             time.sleep(0.2)
         else:
             return server
@@ -125,18 +125,15 @@ def open_page(chromium, server):
         page.on("console", lambda one: seen.append(f"console: {one.text}") if complains(one) else None)
         page.on("pageerror", lambda one: seen.append(f"error: {one}"))
 
-    def open_one(
-        locale="en-GB", size=(1400, 900), scheme="light", context=None, url=None, script=None
-    ) -> Page:
+    def open_one(locale="en-GB", size=(1400, 900), scheme="light", url=None, script=None) -> Page:
         url = url or server.url
-        if context is None:
-            context = chromium.new_context(
-                locale=locale,
-                viewport={"width": size[0], "height": size[1]},
-                color_scheme=scheme,
-                reduced_motion="reduce",
-            )
-            contexts.append(context)
+        context = chromium.new_context(
+            locale=locale,
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
         page = context.new_page()
         watch(page, url)
         if script:

@@ -95,7 +95,7 @@ def test_answering_again_keeps_the_earlier_answer(open_page):
     expect(page.locator("#chat .version")).to_have_text("Answer 2 of 2")
 
 
-def test_copy_gives_the_text_as_it_was_said(open_page, chromium, server):
+def test_copy_gives_the_text_as_it_was_said(open_page, server):
     """No invisible direction marks come along."""
     page = open_page(locale="ar")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)

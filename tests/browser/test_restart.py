@@ -15,7 +15,7 @@ from tests.browser.conftest import ask, start_server, upload
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder that several processes use, one after the other."""
+    """Make a data folder that several processes use, one after the other."""
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)
 

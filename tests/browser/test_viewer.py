@@ -70,7 +70,7 @@ def test_the_browsers_table_is_the_servers(open_page):
     page = open_page()
     script = """async ([map, transforms, inverted]) => {
       const m = await import('/page/js/window.js');
-      const text = (grey) => { let s = ''; for (const level of grey) s += String.fromCharCode(level); return btoa(s); };
+      const text = (grey) => btoa(Array.from(grey, (level) => String.fromCharCode(level)).join(''));
       return transforms.map((one) => text(m.buildLut(map, m.codeValues(map), one, inverted)));
     }"""
     for code_map in CODE_MAPS:
@@ -162,14 +162,14 @@ def test_zoom_pan_and_fit(open_page, ct_file):
     fitted = page.evaluate(VIEWER.format(".painter.placement"))
     box = page.locator("#viewer .pixels").bounding_box()
     x, y = box["x"] + 150, box["y"] + 220
-    at = page.evaluate(f"import('/page/js/viewer.js').then((m) => m.viewer.painter.toImage({x}, {y}))")
+    at = page.evaluate(VIEWER.format(f".painter.toImage({x}, {y})"))
     page.mouse.move(x, y)
     page.keyboard.down("Control")
     page.mouse.wheel(0, -400)
     page.keyboard.up("Control")
     zoomed = page.evaluate(VIEWER.format(".painter.placement"))
     assert zoomed["sx"] > fitted["sx"] * 1.5
-    still = page.evaluate(f"import('/page/js/viewer.js').then((m) => m.viewer.painter.toImage({x}, {y}))")
+    still = page.evaluate(VIEWER.format(f".painter.toImage({x}, {y})"))
     assert still == pytest.approx(at, abs=0.5)
     page.keyboard.down("Shift")
     drag(page, (200, 200), (240, 170))
@@ -202,9 +202,7 @@ def test_region_is_in_image_pixels_and_clears(open_page, ct_file):
     upload(page, ct_file)
     page.locator("#viewer [data-tool=region]").click()
     box = page.locator("#viewer .pixels").bounding_box()
-    start = page.evaluate(
-        f"import('/page/js/viewer.js').then((m) => m.viewer.painter.toImage({box['x'] + 200}, {box['y'] + 200}))"
-    )
+    start = page.evaluate(VIEWER.format(f".painter.toImage({box['x'] + 200}, {box['y'] + 200})"))
     drag(page, (200, 200), (330, 300))
     region = current_view(page)["region"]
     assert (region["x"], region["y"]) == (int(start[0]), int(start[1]))
