@@ -235,3 +235,24 @@ def test_importing_reads_no_file():
         "assert not {'bidi', 'arabic_reshaper'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_key_named_in_the_program_exists():
+    """A key misspelt in Python or in the page's scripts is found here and not by a reader."""
+    root = LOCALE_FOLDER.parents[1]
+    sections = "|".join(sorted({key.partition(".")[0] for key in KEYS}))
+    literal = re.compile(rf"""(?<=["'`])(?:{sections})(?:\.[a-z_]+)+(?=["'`])""")
+    files = [*(root / "app").rglob("*.py"), *(root / "app").rglob("*.html"), *(root / "assets").rglob("*.js")]
+    named = {
+        (key, file.name)
+        for file in files
+        if "vendor" not in file.parts
+        for key in literal.findall(file.read_text(encoding="utf-8"))
+    }
+    modules = {
+        ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("app", "engine", "viewers")
+        for file in (root / package).rglob("*.py")
+    }
+    assert sorted((key, file) for key, file in named if key not in {*KEYS, *modules}) == []
+    assert len(named) > 20
