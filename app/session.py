@@ -70,6 +70,8 @@ class AnswerUpdate:
     """Above 0 while others are answered first, or while the model still loads."""
     read_share: float = 0.0
     """Share of the prompt the model has read, 0 to 1; of interest until the first text."""
+    seconds_left: float | None = None
+    """Estimate until the first text, from the pace on this machine; ``None`` when there is none."""
     turns_left_out: int = 0
     """Oldest turns the model was not given, because the conversation no longer fits its context."""
     error: Exception | None = None
@@ -396,7 +398,8 @@ def _progress(event: Event) -> dict[str, Any]:
     if isinstance(event, Queued):
         return {"place_in_queue": event.place}
     if isinstance(event, Reading):
-        return {"read_share": event.tokens_read / event.prompt_tokens}
+        share = event.tokens_read / event.prompt_tokens
+        return {"read_share": share, "seconds_left": event.seconds_left}
     return {}
 
 

@@ -318,12 +318,13 @@ class _Run:
 
     def _prefill(self) -> Iterator[Event]:
         """Read what the cache does not hold, in chunks."""
-        total = len(self._rendered.ids)
+        total, began = len(self._rendered.ids), time.monotonic()
         for start in range(self._reused, total, self._computer.chunk):
             stop = min(start + self._computer.chunk, total)
             with self._computer.turn():
                 self._step(self._computer.embed_prompt(self._rendered, self._images, start, stop))
-            yield Reading(stop, total)
+            pace = (time.monotonic() - began) / (stop - self._reused)
+            yield Reading(stop, total, pace * (total - stop))
 
     def _step(self, embeddings: torch.Tensor) -> None:
         # an error inside a forward pass leaves layers of different lengths: such a state is not kept

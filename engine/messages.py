@@ -186,6 +186,8 @@ class Reading:
 
     tokens_read: int
     prompt_tokens: int
+    seconds_left: float | None = None
+    """Until the first token, from the pace measured in this very reading; ``None`` before there is one."""
 
 
 @dataclass(frozen=True, slots=True)

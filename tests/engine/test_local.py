@@ -204,6 +204,9 @@ def test_events_come_in_order_and_tell_the_tokens(tiny: LoadedModel) -> None:
     total = len(tiny.renderer.render(messages).ids)
     assert events[0] == Started(total)
     assert [e.tokens_read for e in events if isinstance(e, Reading)] == [*range(16, total, 16), total]
+    left = [e.seconds_left for e in events if isinstance(e, Reading)]
+    assert all(seconds is not None and seconds >= 0 for seconds in left)
+    assert left[-1] == 0
     assert sum(isinstance(e, Finished) for e in events) == 1
     last = events[-1]
     assert isinstance(last, Finished)
