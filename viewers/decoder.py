@@ -310,6 +310,8 @@ def native_values(
 
 def _clamped(values: NDArray[Any], bits_stored: int) -> NDArray[Any]:
     """Lossy coding overshoots: keep values inside the stored bits, where masking would wrap them."""
+    if 8 * values.itemsize <= bits_stored:
+        return values
     if values.dtype.kind == "i":
         return np.asarray(np.clip(values, -(2 ** (bits_stored - 1)), 2 ** (bits_stored - 1) - 1))
     return np.asarray(np.minimum(values, 2**bits_stored - 1))

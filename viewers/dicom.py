@@ -212,7 +212,7 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         order=order if fmt.bits_allocated > 8 else "<",
         rescale=display.rescales(dataset, fmt.frame_count, parsed.findings),
         modality_lut=None if fmt.is_color else modality_lut(dataset, **lookup),
-        padding=_padding(dataset),
+        padding=_padding(dataset, keyword),
         palette=None if colors is None else Palette(*colors),
     )
 
@@ -223,12 +223,13 @@ def _swapped(value: bytes) -> bytes:
     return np.frombuffer(even, ">u2").astype("<u2").tobytes()
 
 
-def _padding(dataset: Dataset) -> tuple[float, float] | None:
-    """Return PixelPaddingValue and the other end of its range (PS3.3 C.7.5.1.1.2)."""
-    value = read.number(dataset, "PixelPaddingValue")
+def _padding(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Return the padding value and the other end of its range (PS3.3 C.7.5.1.1.2, C.7.6.24)."""
+    prefix = keyword.removesuffix("Data")
+    value = read.number(dataset, f"{prefix}PaddingValue")
     if value is None:
         return None
-    limit = read.number(dataset, "PixelPaddingRangeLimit")
+    limit = read.number(dataset, f"{prefix}PaddingRangeLimit")
     other = value if limit is None else limit
     return min(value, other), max(value, other)
 

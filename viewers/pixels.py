@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DicomFrames", "Palette", "PixelFormat", "Rescale"]
 
+_LARGEST = 1e30
 SIGNED_OFFSET = 32768
 """Code of the stored value 0 in signed data."""
 
@@ -115,16 +116,13 @@ class DicomFrames:
     padding: tuple[float, float] | None
     """Stored values that are padding, low and high."""
     palette: Palette | None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_noticed", {})
-        object.__setattr__(self, "_lock", threading.Lock())
+    _noticed: dict[str, Finding] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was noticed in the frames read so far, one of each kind."""
-        noticed: dict[str, Finding] = self._noticed  # type: ignore[attr-defined]
-        return tuple(noticed.values())
+        return tuple(self._noticed.values())
 
     def read(self, index: int) -> Frame:
         """Decode one frame; see :class:`viewers.image.FrameSource`."""
@@ -136,8 +134,8 @@ class DicomFrames:
         return self._grey(index, values)
 
     def _notice(self, name: str, **values: str | float) -> None:
-        with self._lock:  # type: ignore[attr-defined]
-            self._noticed.setdefault(name, finding(name, **values))  # type: ignore[attr-defined]
+        with self._lock:
+            self._noticed.setdefault(name, finding(name, **values))
 
     def _stored(self, index: int) -> tuple[NDArray[Any], CodestreamHeader | None]:
         if self.fragments is None:
@@ -166,7 +164,11 @@ class DicomFrames:
 
     def _shifted(self, values: NDArray[Any]) -> NDArray[Any]:
         """Take the bits as unsigned, moved down when they are not the lowest of their word."""
-        bits = values.view(f"u{values.itemsize}") if values.dtype.kind == "i" else values
+        bits = values
+        if values.dtype.kind == "i":
+            # A signed codestream may have fewer bits than the dataset allocates: widen, then drop the sign.
+            size = max(values.itemsize, self.format.bits_allocated // 8)
+            bits = values.astype(f"i{size}").view(f"u{size}")
         shift = self.format.high_bit + 1 - self.format.bits_stored if self.fragments is None else 0
         return bits >> shift if shift > 0 else bits
 
@@ -178,9 +180,9 @@ class DicomFrames:
     def _codes(self, values: NDArray[Any]) -> NDArray[np.uint16]:
         """Do the same for up to 16 bits without leaving 16 bits: mammograms have 30 million pixels."""
         stored = self.format.bits_stored
-        codes: NDArray[np.uint16] = (self._shifted(values) & (2**stored - 1)).astype(np.uint16, copy=False)
+        codes = self._shifted(values).astype(np.uint16, copy=False) & np.uint16(2**stored - 1)
         if not self.format.signed:
-            return codes
+            return np.asarray(codes)
         sign = 2 ** (stored - 1)
         return np.asarray((codes ^ np.uint16(sign)) + np.uint16(SIGNED_OFFSET - sign))
 
@@ -218,7 +220,8 @@ class DicomFrames:
 
         Code 0 is kept for padding and for what is not a number; values start at code 1.
         """
-        outside = ~np.isfinite(values)
+        # Not a number, infinite, or one of the huge numbers that stand for nothing was measured.
+        outside = ~(np.abs(values) < _LARGEST)
         if outside.any():
             self._notice("values_clipped", count=int(outside.sum()))
         if self.padding is not None:

@@ -613,6 +613,51 @@ def test_lossy_overshoot_is_clamped(write, tmp_path):
     assert (stored(image) == 127).all()
 
 
+@pytest.mark.parametrize("stored_bits", [12, 16])
+def test_codestreams_of_fewer_bits_than_stored(write, tmp_path, stored_bits):
+    """An 8-bit codestream in a dataset of 12 or 16 bits keeps its values, lossy or not, signed or not."""
+    words = {"BitsStored": stored_bits, "HighBit": stored_bits - 1}
+    values = (RAMP * 4).astype(np.uint8)
+    lossy = compressed(
+        [imagecodecs.jpeg8_encode(values, level=100)], "1.2.840.10008.1.2.4.51", write, tmp_path, **words
+    )
+    assert np.abs(stored(lossy) - values).max() <= 2
+    lossless = compressed(
+        [imagecodecs.jpegls_encode(values)], "1.2.840.10008.1.2.4.80", write, tmp_path, **words
+    )
+    assert np.array_equal(stored(lossless), values)
+    negative = (RAMP - 32).astype(np.int8)
+    frame = imagecodecs.jpeg2k_encode(negative, codecformat="j2k", level=0, reversible=True)
+    signed = compressed([frame], "1.2.840.10008.1.2.4.90", write, tmp_path, PixelRepresentation=1, **words)
+    assert np.array_equal(stored(signed), negative)
+
+
+@pytest.mark.parametrize("nothing", [1e38, -3.4e38, math.nan, -math.inf])
+def test_huge_floats_stand_for_nothing(write, nothing):
+    """The numbers float images fill their background with do not stretch the steps, nor overflow."""
+    values = np.linspace(1, 2, 64).reshape(8, 8)
+    values[3] = nothing
+    dataset = grey_dataset(RAMP, 8)
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated = 64
+    dataset.DoubleFloatPixelData = values.astype("<f8").tobytes()
+    frame = open_image(write(dataset)).frame(0)
+    assert not frame.codes[3].any()
+    assert np.abs(frame.code_map.values()[frame.codes] - values)[:3].max() < 1e-4
+
+
+def test_padding_of_float_pixels(write):
+    """Float images state their padding in an attribute of their own."""
+    dataset = grey_dataset(RAMP, 8)
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated = 32
+    dataset.FloatPixelData = RAMP.astype("<f4").tobytes()
+    dataset.FloatPixelPaddingValue = 0.0
+    frame = open_image(write(dataset)).frame(0)
+    assert (frame.codes == 0).sum() == 1
+    assert frame.code_map.padding == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("modality", "stated", "expected"),
     [
