@@ -12,7 +12,21 @@ The tree::
     │   ├── PromptTooLongError
     │   └── ConversationShapeError
     ├── ImageInputError            pixels of a shape or type no vision tower takes
+    ├── AnswerFailedError          one answer failed in a way nobody foresaw; the next may succeed
     └── BackendUnavailableError    the backend cannot work now (closed, out of memory)
+        ├── ProcessError           the process the model runs in
+        │   ├── ProcessCrashedError
+        │   ├── ProcessHungError
+        │   └── ProcessGivenUpError
+        └── ServerError            the server the model runs on
+            ├── ServerAddressError
+            ├── ServerUnreachableError
+            ├── ServerRefusedError
+            ├── ServerModelError
+            ├── ServerBusyError
+            ├── ServerFailedError
+            ├── ServerAnswerError
+            └── ServerSilentError
 
 ``str(error)`` is an English sentence. ``error.key`` and ``error.values`` let the application show the
 same sentence from its catalogue in the user's language; a test holds the two texts equal.
@@ -22,9 +36,10 @@ Mistakes of the programmer (an unknown backend's name, a negative option) are ``
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
+    "AnswerFailedError",
     "BackendUnavailableError",
     "CheckpointError",
     "CheckpointKeysError",
@@ -33,8 +48,21 @@ __all__ = [
     "EngineError",
     "ImageInputError",
     "MissingTokenizerError",
+    "ProcessCrashedError",
+    "ProcessError",
+    "ProcessGivenUpError",
+    "ProcessHungError",
     "PromptError",
     "PromptTooLongError",
+    "ServerAddressError",
+    "ServerAnswerError",
+    "ServerBusyError",
+    "ServerError",
+    "ServerFailedError",
+    "ServerModelError",
+    "ServerRefusedError",
+    "ServerSilentError",
+    "ServerUnreachableError",
     "UnsupportedCheckpointError",
 ]
 
@@ -54,6 +82,14 @@ class EngineError(Exception):
     def __init__(self, **values: object) -> None:
         self.values = values
         super().__init__(self.template.format(**values))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # named values are the constructor's arguments, so that an error can cross to another process
+        return _rebuilt, (type(self), self.values)
+
+
+def _rebuilt(kind: type[EngineError], values: dict[str, object]) -> EngineError:
+    return kind(**values)
 
 
 class CheckpointError(EngineError):
@@ -142,3 +178,122 @@ class BackendUnavailableError(EngineError):
 
     key = "engine.backend_unavailable"
     template = "The model is not available: {reason}. Your question is kept; ask again in a moment."
+
+
+class AnswerFailedError(EngineError):
+    """One answer failed in a way nobody foresaw; the log has the traceback."""
+
+    key = "engine.answer_failed"
+    template = "The model failed while answering: {reason}. Ask again; if it happens again, begin a new conversation."
+
+
+class ProcessError(BackendUnavailableError):
+    """The process the model runs in."""
+
+    key = "engine.process"
+    template = "The model's process cannot work: {reason}."
+
+
+class ProcessCrashedError(ProcessError):
+    """It ended by itself or was ended from outside, e.g. by the system for want of memory."""
+
+    key = "engine.process_crashed"
+    template = (
+        "The model's process ended while it was needed ({how}); it is being started again. "
+        "Ask again in a moment. If it ended with SIGKILL, memory has probably run out: "
+        "close other programs, or choose a smaller model."
+    )
+
+
+class ProcessHungError(ProcessError):
+    """It gave no sign of life, or computed without any progress, for longer than allowed."""
+
+    key = "engine.process_hung"
+    template = (
+        "The model did not move for {seconds} seconds and was stopped; it is being started again. "
+        "Ask again in a moment."
+    )
+
+
+class ProcessGivenUpError(ProcessError):
+    """It ended so often in a row that it is not started again."""
+
+    key = "engine.process_given_up"
+    template = (
+        "The model's process ended {count} times in a row, the last time with {how}, and is not started again. "
+        "Free memory or choose a smaller model, then start the program again."
+    )
+
+
+class ServerError(BackendUnavailableError):
+    """The server the model runs on."""
+
+    key = "engine.server"
+    template = "The model's server {server} cannot work: {reason}."
+
+
+class ServerAddressError(ServerError):
+    """An address that is not used: unsafe, or none at all."""
+
+    key = "engine.server_address"
+    template = "The address {server} of the model's server is not used: found {found}, expected {expected}."
+
+
+class ServerUnreachableError(ServerError):
+    """No connection."""
+
+    key = "engine.server_unreachable"
+    template = "The model's server {server} cannot be reached: {reason}. Check that it runs and that the address is right."
+
+
+class ServerRefusedError(ServerError):
+    """The key is missing, wrong, or not allowed to use the model."""
+
+    key = "engine.server_refused"
+    template = (
+        "The model's server {server} refused the access key (HTTP {status}). Check the key in the settings."
+    )
+
+
+class ServerModelError(ServerError):
+    """The server does not have the model."""
+
+    key = "engine.server_model"
+    template = "The server {server} has no model called {found}; it has: {expected}. Choose one of them in the settings."
+
+
+class ServerBusyError(ServerError):
+    """Too many requests."""
+
+    key = "engine.server_busy"
+    template = "The model's server {server} is busy. Ask again in {seconds} seconds."
+
+
+class ServerFailedError(ServerError):
+    """The server reported a failure of its own, or refused the request."""
+
+    key = "engine.server_failed"
+    template = (
+        "The model's server {server} failed (HTTP {status}): {reason}. "
+        "Ask again; if it happens again, look into the server's log."
+    )
+
+
+class ServerAnswerError(ServerError):
+    """What came is not an answer as OpenAI-compatible servers give it."""
+
+    key = "engine.server_answer"
+    template = (
+        "The model's server {server} answered in a way that cannot be understood: found {found}, "
+        "expected {expected}. Check that the address leads to an OpenAI-compatible server."
+    )
+
+
+class ServerSilentError(ServerError):
+    """Nothing came for longer than allowed."""
+
+    key = "engine.server_silent"
+    template = (
+        "The model's server {server} said nothing for {seconds} seconds. "
+        "Ask again; if the server is slow, raise the limit in the settings."
+    )
