@@ -104,6 +104,7 @@ def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
         "left_out": update.turns_left_out,
         "queue": update.place_in_queue,
         "read": update.read_share,
+        "seconds": update.seconds_left,
     }
     others = [one for one in turn["answers"] if one["id"] != update.answer_id]
     return {**turn, "answers": [*others, answer]}

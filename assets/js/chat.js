@@ -69,10 +69,11 @@ export function mountChat(element, props, trigger, watch) {
     return words;
   };
 
-  const progressWords = ({ text, queue = 0, read = 0 }) => {
+  const progressWords = ({ text, queue = 0, read = 0, seconds = null }) => {
     if (text) return t("ui.state.streaming");
     if (queue > 0) return queue > 1 ? tCount("ui.queue_position", queue - 1) : t("ui.queue_waiting");
-    return read > 0 ? `${t("ui.thinking")} (${Math.round(read * 100)} %)` : t("ui.thinking");
+    if (seconds !== null) return `${t("ui.thinking")} · ${t("ui.seconds_left", { seconds: Math.ceil(seconds) })}`;
+    return read > 0 ? `${t("ui.thinking")} · ${Math.round(read * 100)} %` : t("ui.thinking");
   };
 
   const versions = (turn, at) => {
