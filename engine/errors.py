@@ -7,7 +7,17 @@ The tree::
     │   ├── CheckpointNotFoundError
     │   ├── UnsupportedCheckpointError
     │   ├── CheckpointKeysError
-    │   └── MissingTokenizerError
+    │   ├── MissingTokenizerError
+    │   ├── DestinationExistsError
+    │   ├── DiskSpaceError
+    │   ├── DownloadError
+    │   ├── DamagedCheckpointError
+    │   ├── QuantisationError
+    │   ├── NotEnoughMemoryError
+    │   │   └── NothingFitsError
+    │   └── AdapterError
+    │       ├── AdapterBaseError
+    │       └── AdapterBaseMissingError
     ├── PromptError                a conversation that cannot be given to the model
     │   ├── PromptTooLongError
     │   └── ConversationShapeError
@@ -39,21 +49,31 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AdapterBaseError",
+    "AdapterBaseMissingError",
+    "AdapterError",
     "AnswerFailedError",
     "BackendUnavailableError",
     "CheckpointError",
     "CheckpointKeysError",
     "CheckpointNotFoundError",
     "ConversationShapeError",
+    "DamagedCheckpointError",
+    "DestinationExistsError",
+    "DiskSpaceError",
+    "DownloadError",
     "EngineError",
     "ImageInputError",
     "MissingTokenizerError",
+    "NotEnoughMemoryError",
+    "NothingFitsError",
     "ProcessCrashedError",
     "ProcessError",
     "ProcessGivenUpError",
     "ProcessHungError",
     "PromptError",
     "PromptTooLongError",
+    "QuantisationError",
     "ServerAddressError",
     "ServerAnswerError",
     "ServerBusyError",
@@ -139,6 +159,94 @@ class MissingTokenizerError(CheckpointError):
     )
 
 
+class DestinationExistsError(CheckpointError):
+    """Something stands where a checkpoint was to be written; nothing is ever overwritten."""
+
+    key = "engine.destination_exists"
+    template = "Nothing was written: {location} exists already. Give a folder that does not exist yet."
+
+
+class DiskSpaceError(CheckpointError):
+    """The disk has not enough room for a checkpoint."""
+
+    key = "engine.disk_space"
+    template = (
+        "There is not enough room on the disk at {location}: {needed} are needed, {found} are free. "
+        "Free some room, or choose another disk."
+    )
+
+
+class DownloadError(CheckpointError):
+    """A checkpoint did not arrive."""
+
+    key = "engine.download"
+    template = (
+        "The checkpoint {source} could not be downloaded: {reason}. What has arrived is kept; "
+        "the same command goes on from there."
+    )
+
+
+class DamagedCheckpointError(CheckpointError):
+    """Files of a checkpoint are not what they should be."""
+
+    key = "engine.checkpoint_damaged"
+    template = "The checkpoint at {source} is damaged: {names}. Delete these files and download it again."
+
+
+class QuantisationError(CheckpointError):
+    """A precision that cannot be used here."""
+
+    key = "engine.quantisation"
+    template = "The precision {found} cannot be used: {reason}."
+
+
+class NotEnoughMemoryError(CheckpointError):
+    """The model would not fit; found out before loading."""
+
+    key = "engine.not_enough_memory"
+    template = (
+        "The model at {source} needs about {needed} of {place}, and {found} are free. "
+        "These would fit: {fitting}."
+    )
+
+
+class NothingFitsError(NotEnoughMemoryError):
+    """No precision of the model would fit."""
+
+    key = "engine.nothing_fits"
+    template = (
+        "The model at {source} needs about {needed} of {place}, and {found} are free; no precision of it "
+        "fits. Close other programs, choose a smaller model, or use a model on a server."
+    )
+
+
+class AdapterError(CheckpointError):
+    """An adapter (LoRA) that cannot be attached."""
+
+    key = "engine.adapter"
+    template = "The adapter at {source} cannot be attached: {reason}."
+
+
+class AdapterBaseError(AdapterError):
+    """An adapter made for another model."""
+
+    key = "engine.adapter_base"
+    template = (
+        "The adapter at {source} was made for {expected}, and the model loaded is {found}. "
+        "Load that model, or choose another adapter."
+    )
+
+
+class AdapterBaseMissingError(AdapterError):
+    """The model an adapter was made for is not on this computer."""
+
+    key = "engine.adapter_base_missing"
+    template = (
+        "The adapter at {source} needs the model {base}, which is not on this computer. "
+        "Download that model first."
+    )
+
+
 class PromptError(EngineError):
     """A conversation that cannot be given to the model."""
 
@@ -184,7 +292,10 @@ class AnswerFailedError(EngineError):
     """One answer failed in a way nobody foresaw; the log has the traceback."""
 
     key = "engine.answer_failed"
-    template = "The model failed while answering: {reason}. Ask again; if it happens again, begin a new conversation."
+    template = (
+        "The model failed while answering: {reason}. "
+        "Ask again; if it happens again, begin a new conversation."
+    )
 
 
 class ProcessError(BackendUnavailableError):
@@ -220,8 +331,8 @@ class ProcessGivenUpError(ProcessError):
 
     key = "engine.process_given_up"
     template = (
-        "The model's process ended {count} times in a row, the last time with {how}, and is not started again. "
-        "Free memory or choose a smaller model, then start the program again."
+        "The model's process ended {count} times in a row, the last time with {how}, "
+        "and is not started again. Free memory or choose a smaller model, then start the program again."
     )
 
 
@@ -243,7 +354,10 @@ class ServerUnreachableError(ServerError):
     """No connection."""
 
     key = "engine.server_unreachable"
-    template = "The model's server {server} cannot be reached: {reason}. Check that it runs and that the address is right."
+    template = (
+        "The model's server {server} cannot be reached: {reason}. "
+        "Check that it runs and that the address is right."
+    )
 
 
 class ServerRefusedError(ServerError):
@@ -259,7 +373,10 @@ class ServerModelError(ServerError):
     """The server does not have the model."""
 
     key = "engine.server_model"
-    template = "The server {server} has no model called {found}; it has: {expected}. Choose one of them in the settings."
+    template = (
+        "The server {server} has no model called {found}; it has: {expected}. "
+        "Choose one of them in the settings."
+    )
 
 
 class ServerBusyError(ServerError):
