@@ -12,12 +12,12 @@ of two linear layers with GELU between, spliced into the language model's embedd
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CheckpointError, MissingTokenizerError, UnsupportedCheckpointError
+from engine.shards import shards_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,27 +60,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     CheckpointError
         If there are no safetensors, or a file named by the index is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(
-            source=folder, reason="there is no safetensors file; download the weights again"
-        )
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        try:
-            with safe_open(file, "pt") as tensors:
-                shapes |= {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            reason = f"{file.name} cannot be read ({error}); download it again"
-            raise CheckpointError(source=folder, reason=reason) from error
-    return shapes
+    return {tensor.name: tensor.shape for shard in shards_of(folder) for tensor in shard.tensors}
 
 
 def llava_config(folder: Path, config: dict[str, Any], image_token: int) -> Any:

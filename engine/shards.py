@@ -1,0 +1,173 @@
+"""Safetensors files read at the level of their headers, without torch.
+
+A file begins with eight bytes, the little-endian length of a JSON header; the header names each tensor
+with its dtype, shape and byte range in what follows. That is all that converting, estimating memory and
+checking a download need.
+
+References
+----------
+The safetensors format, https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["INDEX_NAME", "Shard", "StoredTensor", "open_shard", "shard_files", "shards_of"]
+
+INDEX_NAME = "model.safetensors.index.json"
+_LENGTH_BYTES = 8
+_LARGEST_HEADER = 100_000_000
+"""Bytes; the limit the safetensors library itself sets."""
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor as its file's header describes it."""
+
+    name: str
+    dtype: str
+    """The format's name, e.g. ``BF16``."""
+    shape: tuple[int, ...]
+    start: int
+    """First byte, counted from the end of the header."""
+    stop: int
+    """Byte after the last one."""
+
+    @property
+    def elements(self) -> int:
+        """Numbers in the tensor."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One safetensors file."""
+
+    path: Path
+    data_start: int
+    """Byte of the file where the tensors begin."""
+    tensors: tuple[StoredTensor, ...]
+    """In the order of their bytes."""
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """List a checkpoint's safetensors files: those the index names, or all where there is no index.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or the index cannot be read or names a file that is missing.
+    """
+    index = folder / INDEX_NAME
+    if index.is_file():
+        files = [folder / name for name in _indexed_names(folder, index)]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+        _check_numbering(folder, files)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        reason = f"its index names files that are missing ({', '.join(missing[:4])}); download them again"
+        raise CheckpointError(source=folder, reason=reason)
+    if not files:
+        raise CheckpointError(
+            source=folder, reason="there is no safetensors file; download the weights again"
+        )
+    return files
+
+
+def _indexed_names(folder: Path, index: Path) -> list[str]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = f"{index.name} cannot be read ({error}); download it again"
+        raise CheckpointError(source=folder, reason=reason) from error
+    strange = [name for name in names if not isinstance(name, str) or "/" in name or "\\" in name]
+    if strange:
+        reason = f"{index.name} names a file outside the folder ({strange[0]})"
+        raise CheckpointError(source=folder, reason=reason)
+    return sorted(names)
+
+
+def _check_numbering(folder: Path, files: list[Path]) -> None:
+    """Refuse numbered shards of which some are missing, when no index could tell."""
+    for file in files:
+        pieces = file.stem.rsplit("-of-", 1)
+        if len(pieces) == 2 and pieces[1].isdigit() and int(pieces[1]) != len(files):
+            reason = (
+                f"{file.name} says there are {int(pieces[1])} files, found {len(files)}, and {INDEX_NAME} "
+                "is missing; download the missing files again"
+            )
+            raise CheckpointError(source=folder, reason=reason)
+
+
+def open_shard(path: Path) -> Shard:
+    """Read one file's header and check that the file is as long as it says.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not safetensors, or is shorter or longer than its header says.
+    """
+    try:
+        shard = _read_header(path)
+        found = path.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        reason = f"{path.name} cannot be read ({error}); download it again"
+        raise CheckpointError(source=path.parent, reason=reason) from error
+    expected = shard.data_start + max((tensor.stop for tensor in shard.tensors), default=0)
+    if found != expected:
+        reason = f"{path.name} has {found} bytes, and its header says {expected}; download it again"
+        raise CheckpointError(source=path.parent, reason=reason)
+    return shard
+
+
+def _read_header(path: Path) -> Shard:
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(_LENGTH_BYTES))
+        if length > _LARGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    tensors = [
+        StoredTensor(name, entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+        for name, entry in header.items()
+    ]
+    for tensor in tensors:
+        bits = _BITS.get(tensor.dtype)
+        if bits is not None and tensor.elements * bits != (tensor.stop - tensor.start) * 8:
+            raise ValueError(f"{tensor.name} has another size than its shape says")
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.stop))
+    return Shard(path, _LENGTH_BYTES + length, tuple(tensors))
+
+
+def shards_of(folder: Path) -> list[Shard]:
+    """Open all of a checkpoint's shards; a tensor that stands in two of them is an error.
+
+    Raises
+    ------
+    CheckpointError
+        See :func:`shard_files` and :func:`open_shard`.
+    """
+    shards = [open_shard(file) for file in shard_files(folder)]
+    owner: dict[str, str] = {}
+    for shard in shards:
+        for tensor in shard.tensors:
+            if tensor.name in owner:
+                reason = f"{tensor.name} stands in {owner[tensor.name]} and in {shard.path.name}"
+                raise CheckpointError(source=folder, reason=f"{reason}; remove the file of another download")
+            owner[tensor.name] = shard.path.name
+    return shards
