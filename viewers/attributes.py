@@ -127,11 +127,13 @@ def vr(dataset: Dataset, keyword: str) -> str:
 
 def cut_short(dataset: Dataset) -> tuple[int, int] | None:
     """Bytes found and stated for the last element, when the file ends inside its value."""
-    for tag in sorted(dataset.keys())[-1:]:
-        element = dataset.get_item(tag)
+    try:
+        element = dataset.get_item(max(dataset.keys()))
         value, length = getattr(element, "value", None), getattr(element, "length", 0)
-        if isinstance(value, bytes) and len(value) < length < 0xFFFFFFFF:
-            return len(value), length
+    except PARSER_FAILURES:
+        return None
+    if isinstance(value, bytes) and len(value) < length < 0xFFFFFFFF:
+        return len(value), length
     return None
 
 

@@ -133,6 +133,12 @@ def test_a_truncated_file_is_refused(opened, length):
         assert caught.value.values == {"part": "pixels", "found": length - PIXELS - 12, "expected": 32768}
 
 
+def test_pixel_data_of_an_impossible_representation(opened):
+    """A value representation that does not exist, on the last element, is an error of ours."""
+    with pytest.raises(OpenError):
+        opened(RAW[: PIXELS + 4] + b"\x4f\xff" + RAW[PIXELS + 6 :])
+
+
 def test_a_preamble_alone_is_refused(opened):
     """Less than a preamble is no image, whatever follows is missing."""
     with pytest.raises(NotAnImageError):
