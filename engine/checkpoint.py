@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
     from engine.messages import ImagePart
 
-__all__ = ["LoadOptions", "LoadedModel", "choose_device", "choose_dtype", "load", "read_config"]
+__all__ = [
+    "LoadOptions",
+    "LoadedModel",
+    "bos_count",
+    "choose_device",
+    "choose_dtype",
+    "load",
+    "load_tokenizer",
+    "read_config",
+]
 
 _LOG = logging.getLogger("bimedix2.engine")
 _BOS_COUNT = {"llava": 1, "llava_llama": 2}
@@ -121,9 +130,9 @@ def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
         torch.set_num_threads(options.threads)
     device, device_reason = choose_device(options.device)
     dtype, dtype_reason = choose_dtype(options.dtype, device)
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     model = _load_weights(folder, config, tokenizer, dtype).to(device).eval()
-    profile = _profile(model.config, _BOS_COUNT[kind])
+    profile = _profile(model.config, bos_count(config))
     renderer = PromptRenderer(tokenizer, profile, str(source))
     return LoadedModel(
         name=str(source),
@@ -266,7 +275,23 @@ def _load_weights(folder: Path, config: dict[str, Any], tokenizer: Any, dtype: t
     return model
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def bos_count(config: dict[str, Any]) -> int:
+    """Copies of ``<|begin_of_text|>`` the checkpoint was trained with; a converted one says it itself."""
+    return int(config.get("bos_count", _BOS_COUNT[config["model_type"]]))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Read ``tokenizer.json`` of a folder.
+
+    Returns
+    -------
+    tokenizers.Tokenizer
+
+    Raises
+    ------
+    MissingTokenizerError
+        If there is none, or it cannot be read.
+    """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -280,14 +305,14 @@ def _load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _profile(config: Any, bos_count: int) -> PromptProfile:
+def _profile(config: Any, bos: int) -> PromptProfile:
     vision, text = config.vision_config, config.text_config
     patches = (vision.image_size // vision.patch_size) ** 2
     return PromptProfile(
         image_token_id=config.image_token_id,
         image_length=patches + (config.vision_feature_select_strategy == "full"),
         context_length=text.max_position_embeddings,
-        bos_count=bos_count,
+        bos_count=bos,
     )
 
 
