@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
@@ -100,6 +100,7 @@ def test_colors_are_stretched_too(write):
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.1, 10))
+@settings(deadline=None)
 def test_display_size_never_shrinks(width, height, aspect):
     """Only the longer side of a pixel grows; the shape on screen is the one in millimetres within a pixel."""
     shown_width, shown_height = display_size(width, height, aspect)
@@ -110,6 +111,7 @@ def test_display_size_never_shrinks(width, height, aspect):
 
 
 @given(views)
+@settings(deadline=None)
 def test_json_round_trip(view):
     """A view survives JSON text."""
     assert View.from_json(json.loads(json.dumps(view.to_json()))) == view

@@ -48,7 +48,7 @@ def test_golden_tables(case):
 
 
 @given(st.integers(-2000, 2000), st.integers(1, 4000), st.integers(0, 65535))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_linear_is_the_standards_equation(center, width, code):
     """LINEAR agrees with C.11.2.1.2.1 computed in exact fractions, rounded half to even."""
     lut = build_lut(CodeMap(offset=32768.0), Window(center, width))
@@ -68,6 +68,7 @@ def test_linear_is_the_standards_equation(center, width, code):
 
 
 @given(maps, windows)
+@settings(deadline=None)
 def test_not_inverted_is_monotone(code_map, window):
     """A greater value is never darker, for a positive slope and all functions."""
     lut = build_lut(code_map, window)[~code_map.padded()]
@@ -75,6 +76,7 @@ def test_not_inverted_is_monotone(code_map, window):
 
 
 @given(maps, st.floats(-1000, 1000), st.floats(1, 5000))
+@settings(deadline=None)
 def test_linear_reaches_black_and_white(code_map, center, width):
     """At and below the lower end of a window is 0, above the upper end is 255."""
     value, kept = code_map.values(), ~code_map.padded()
@@ -84,6 +86,7 @@ def test_linear_reaches_black_and_white(code_map, center, width):
 
 
 @given(maps, windows)
+@settings(deadline=None)
 def test_inverse_is_the_complement_and_padding_stays_black(code_map, window):
     """Inverting takes 255 - grey; padding is black both ways."""
     plain, inverse = build_lut(code_map, window), build_lut(code_map, window, inverted=True)
@@ -94,6 +97,7 @@ def test_inverse_is_the_complement_and_padding_stays_black(code_map, window):
 
 
 @given(st.integers(0, 60_000), st.integers(2, 5000))
+@settings(deadline=None)
 def test_a_range_window_maps_its_ends(low, span):
     """``range_window`` draws its ends 0 and 255, and 256 codes as they are."""
     lut = build_lut(CodeMap(), range_window(low, low + span))
