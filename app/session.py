@@ -100,6 +100,9 @@ class Workspace:
         self._stops: dict[tuple[str, str], threading.Event] = {}
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._lock = threading.Lock()
+        self._files = threading.Lock()
+        """Held while pixels and their record change together: an upload of the very file being deleted
+        would otherwise find its folder and lose it a moment later."""
 
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
@@ -152,9 +155,10 @@ class Workspace:
         limits = Limits(file_bytes=self.settings.max_upload_bytes)
         image = open_image(path, limits)
         folder = self.settings.images_folder / image.digest
-        if not folder.exists():
-            save_image(image, folder)
-        self._store.add_image(owner, image.digest, _neutral_label(image))
+        with self._files:
+            if not folder.exists():
+                save_image(image, folder)
+            self._store.add_image(owner, image.digest, _neutral_label(image))
         return self.image(owner, image.digest)
 
     def image(self, owner: str, digest: str) -> Image:
@@ -201,10 +205,11 @@ class Workspace:
 
     def delete(self, owner: str, thread_id: str) -> None:
         """Delete a conversation, and the pixels nothing else refers to."""
-        for digest in self._store.delete(owner, thread_id):
-            with self._lock:
-                self._images.pop(digest, None)
-            shutil.rmtree(self.settings.images_folder / digest, ignore_errors=True)
+        with self._files:
+            for digest in self._store.delete(owner, thread_id):
+                with self._lock:
+                    self._images.pop(digest, None)
+                shutil.rmtree(self.settings.images_folder / digest, ignore_errors=True)
 
     # --- answering --------------------------------------------------------------------------------
 
