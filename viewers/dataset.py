@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from viewers.attributes import PARSER_FAILURES, get, uid
 from viewers.errors import CorruptHeaderError, DecompressionBombError, NotAnImageError, TooLargeError
 from viewers.findings import Finding, finding
+from viewers.sniff import has_preamble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from viewers.limits import Limits
 
-__all__ = ["ParsedFile", "has_preamble", "parse"]
+__all__ = ["ParsedFile", "parse"]
 
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _NATIVE: Final = {
@@ -50,11 +51,6 @@ class ParsedFile:
     """SOP class UID of the file meta information; empty when there is none."""
     big_endian: bool
     findings: list[Finding] = field(default_factory=list)
-
-
-def has_preamble(raw: bytes | memoryview) -> bool:
-    """Whether the bytes begin as a DICOM file does."""
-    return bytes(raw[128:132]) == b"DICM"
 
 
 def parse(raw: bytes, limits: Limits) -> ParsedFile:

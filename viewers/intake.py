@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from viewers.dataset import has_preamble
 from viewers.decoder import decoders
 from viewers.errors import NotAnImageError, TooLargeError
 from viewers.image import ColorFrame
 from viewers.limits import Limits
 from viewers.record import code_map_to_json
+from viewers.sniff import sniff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,24 +21,6 @@ if TYPE_CHECKING:
     from viewers.window import NamedWindow
 
 __all__ = ["browser_frame", "decoders", "open_image"]
-
-_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
-_OTHERS: Final = (
-    (b"PK\x03\x04", "ZIP"),
-    (b"PK\x05\x06", "ZIP"),
-    (b"\x1f\x8b", "GZIP"),
-    (b"7z\xbc\xaf", "7z"),
-    (b"Rar!", "RAR"),
-    (b"%PDF", "PDF"),
-    (b"GIF8", "GIF"),
-    (b"RIFF", "RIFF"),
-    (b"\xd0\xcf\x11\xe0", "OLE"),
-    (b"\x7fELF", "ELF"),
-    (b"MZ", "EXE"),
-    (b"<", "XML/HTML"),
-    (b"{", "JSON"),
-)
-_FIRST_GROUPS: Final = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 def open_image(
@@ -77,25 +59,16 @@ def open_image(
 
 
 def _open(raw: bytes, limits: Limits) -> Image:
-    if has_preamble(raw):
+    kind = sniff(raw)
+    if kind == "dicom":
         from viewers.dicom import open_dicom
 
         return open_dicom(raw, limits)
-    if raw.startswith(_PICTURES):
+    if kind == "picture":
         from viewers.picture import open_picture
 
         return open_picture(raw, limits)
-    if not raw.startswith(_FIRST_GROUPS):
-        raise NotAnImageError(found=_kind(raw))
-    from viewers.dicom import open_dicom
-
-    return open_dicom(raw, limits)
-
-
-def _kind(raw: bytes) -> str:
-    if not raw:
-        return "0 bytes"
-    return next((name for start, name in _OTHERS if raw.startswith(start)), f"{len(raw)} bytes")
+    raise NotAnImageError(found=kind)
 
 
 def browser_frame(image: Image, frame: int) -> tuple[dict[str, Any], bytes]:
