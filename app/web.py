@@ -6,13 +6,17 @@ routes here, and each of them asks the workspace as the owner of the request.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 
     from app.session import Workspace
 
-__all__ = ["routes", "serve"]
+__all__ = ["PortTakenError", "routes", "serve"]
 
 _LOG = logging.getLogger("bimedix2.web")
 _ENVIRONMENT: Final = {
@@ -53,6 +57,13 @@ _STATIC_FOLDERS: Final = ("css", "js", "fonts", "icons")
 _LARGEST_THUMBNAIL: Final = 512
 
 
+class PortTakenError(AppError):
+    """Another program listens on the port already."""
+
+    key = "cli.port_taken"
+    template = "The port {port} is in use already. Choose another one with --port, or stop the other program."
+
+
 def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -> None:
     """Start the page and wait until the process is told to end.
 
@@ -62,7 +73,14 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         What the page works on; stays open.
     on_ready : callable, optional
         Called once with the address, when the page answers.
+
+    Raises
+    ------
+    PortTakenError
+        If the port is in use.
     """
+    settings = workspace.settings
+    port = _usable_port(settings.host, settings.port)
     os.environ.update(_ENVIRONMENT)
     import gradio as gr
     from starlette.middleware import Middleware
@@ -70,8 +88,6 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
     from app.ui.events import Events
     from app.ui.page import build_page
 
-    settings = workspace.settings
-    port = settings.port or _free_port(settings.host)
     head = page_head(workspace.model.name, is_demonstration=workspace.model.is_demonstration)
     page = build_page(Events(workspace))
     _, url, _ = page.launch(
@@ -98,10 +114,16 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         pwa=False,
         mcp_server=False,
     )
+    if threading.current_thread() is threading.main_thread():
+        # a service manager's request to end is answered like Ctrl+C: running answers are kept
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if on_ready is not None:
             on_ready(url)
-        page.block_thread()
+        while page.is_running:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        _LOG.info("told to end")
     finally:
         page.close(verbose=False)
 
@@ -228,8 +250,16 @@ def _mib(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _usable_port(host: str, port: int) -> int:
+    """Find a free port for 0, and make sure any other is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise PortTakenError(port=port) from error
+        found: int = probe.getsockname()[1]
+        return found

@@ -138,7 +138,7 @@ class Guard:
         token = _cookie(headers.get("cookie", ""))
         if token is not None:
             return _owner_of(token), None
-        if scope["path"] != "/" or scope["method"] != "GET":
+        if scope["path"] != "/" or scope["method"] not in ("GET", "HEAD"):
             return None, None
         token = secrets.token_urlsafe(32)
         return _owner_of(token), self._set_cookie(token)
@@ -255,7 +255,8 @@ def _cookie(header: str) -> str | None:
 
 def _from_elsewhere(headers: dict[str, str]) -> bool:
     """Whether a browser says that another site made this request; programs say nothing."""
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return True
+    site = headers.get("sec-fetch-site")
+    if site is not None:  # no page can set or change it, and no proxy's renaming of the host confuses it
+        return site not in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host", "")

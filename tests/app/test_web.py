@@ -201,6 +201,15 @@ def test_other_sites_cannot_post(client, ct, headers):
     assert client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
 
 
+def test_the_browsers_word_counts_behind_a_proxy(workspace, ct):
+    """A proxy may rename the host; what the browser says of the request still holds."""
+    client = make_client(workspace, host="0.0.0.0")  # noqa: S104 - a setting under test; nothing listens
+    headers = {"origin": "https://public.example", "sec-fetch-site": "same-origin", "host": "inner:7860"}
+    assert client.post("/upload", content=ct, headers=headers).status_code == 200
+    headers["sec-fetch-site"] = "cross-site"
+    assert client.post("/upload", content=ct, headers=headers).status_code == 403
+
+
 def test_own_origin_may_post(client, ct):
     """The page's own requests pass."""
     headers = {"origin": BASE, "sec-fetch-site": "same-origin"}

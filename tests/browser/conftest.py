@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -52,8 +51,8 @@ class Server:
         return set(log.read_text(encoding="utf-8").split("\n")) - {""} if log.exists() else set()
 
     def stop(self) -> None:
-        """End it as a terminal would."""
-        self.process.send_signal(signal.SIGINT)
+        """End it as a service manager would."""
+        self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import pytest
 from playwright.sync_api import expect
 from pydicom.data import get_testdata_file
 
@@ -21,22 +20,22 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_text_is_never_markup(open_page, attack):
+def test_text_is_never_markup(open_page):
     """A title, a question or an answer that looks like code is shown, not run, and fetches nothing."""
     page = open_page()
-    ask(page, attack)
-    page.locator("#history .thread").hover()
+    for attack in ATTACKS:
+        ask(page, attack)
     page.locator("#history .thread-tools .tool").first.click()
-    page.locator("dialog input").fill(attack)
+    page.locator("dialog input").fill("".join(ATTACKS[:3]))
     page.keyboard.press("Enter")
     expect(page.locator("dialog")).to_have_count(0)
     page.reload()
-    expect(page.locator("#chat .bubble")).to_have_text(attack)
-    expect(page.locator("#chat .prose")).to_contain_text(attack)
-    expect(page.locator("#history .thread-title")).to_have_text(attack)
+    expect(page.locator("#chat .bubble")).to_have_text(ATTACKS)
+    for answer, attack in zip(page.locator("#chat .prose").all(), ATTACKS, strict=True):
+        expect(answer).to_contain_text(attack)
+    expect(page.locator("#history .thread-title")).to_have_text("".join(ATTACKS[:3]))
     assert page.evaluate("document.body.dataset.hit") is None
-    assert page.locator("#chat .prose a, #chat .prose img, #chat .prose script").count() == 0
+    assert page.locator("#chat .prose :is(a, img, script)").count() == 0
 
 
 def test_two_visitors_never_mix(open_page, ct_file):
