@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -191,13 +192,20 @@ def build_lut(code_map: CodeMap, transform: Window | VoiLut, *, inverted: bool =
     Returns
     -------
     ndarray of uint8, shape (65536,)
+        Read-only; the last few tables are kept, because frames of one series share them.
     """
+    return _build_lut(code_map, transform, inverted)
+
+
+@lru_cache(maxsize=64)
+def _build_lut(code_map: CodeMap, transform: Window | VoiLut, inverted: bool) -> NDArray[np.uint8]:  # noqa: FBT001
     value = code_map.values()
     y = _window(value, transform) if isinstance(transform, Window) else _voi_lut(value, transform)
     grey = np.rint(np.clip(y, 0.0, 255.0)).astype(np.uint8)
     if inverted:
         grey = 255 - grey
     grey[code_map.padded()] = 0
+    grey.setflags(write=False)
     return grey
 
 
