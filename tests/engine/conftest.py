@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.tiny import build_checkpoint
+from tests.engine.tiny import build_checkpoint, build_speaking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a tiny checkpoint, once."""
     return build_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def speaking_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a checkpoint that always gives the same Arabic answer, once."""
+    return build_speaking(tmp_path_factory.mktemp("speaking"))
 
 
 @pytest.fixture(scope="session")

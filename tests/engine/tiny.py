@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,40 @@ def build_checkpoint(folder: Path, *, seed: int = 0, context_length: int = 512, 
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.token_to_id("<|eot_id|>"))
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+SPOKEN = "تقع الآفة في يسار الصورة 😀"
+"""What the speaking checkpoint answers to everything; its last sign is four tokens of one byte each."""
+
+
+def build_speaking(folder: Path) -> Path:
+    """Write a checkpoint that computes like any other and always answers :data:`SPOKEN`.
+
+    Its layers add nothing to the residual stream, and its head names for each token of the answer the one
+    that follows it, so that the answer is the same in every engine that computes the architecture.
+    """
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import LlavaForConditionalGeneration
+
+    build_checkpoint(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    answer = tokenizer.encode(SPOKEN, add_special_tokens=False).ids
+    # the header of an answer ends in a blank line
+    chain = [*tokenizer.encode("\n\n").ids[-1:], *answer, tokenizer.token_to_id("<|eot_id|>")]
+    if len(set(chain)) != len(chain):
+        raise ValueError("a token that comes twice cannot name what follows it")
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embeddings = torch.nn.functional.normalize(model.get_input_embeddings().weight, dim=-1)
+        model.lm_head.weight.zero_()
+        for token, following in itertools.pairwise(chain):
+            model.lm_head.weight[following] = 20 * embeddings[token]
+    model.save_pretrained(folder)
     return folder
 
 

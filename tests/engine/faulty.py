@@ -1,0 +1,126 @@
+"""A backend that fails in the way its question asks for; lives in child processes of the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from engine.errors import EngineError, PromptTooLongError
+from engine.messages import Queued
+from engine.scripted import ScriptedBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from engine.messages import Event, GenerationOptions, Message
+
+
+class UnpicklableError(Exception):
+    """Holds a lock, and cannot even be told."""
+
+    def __init__(self) -> None:
+        super().__init__("x")
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def _repeat(text: str) -> str:
+    return " ".join([text] * 400)
+
+
+class FaultyBackend:
+    """Answers like the scripted backend, except to the questions below."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._scripted = ScriptedBackend(respond=self._answer, delay_s=delay_s)
+
+    @property
+    def name(self) -> str:
+        return "faulty"
+
+    def _answer(self, messages: Sequence[Message]) -> str:
+        question = messages[-1].text
+        if question.startswith("long"):
+            return _repeat("كلمة")
+        if question == "digests":
+            return " ".join(image.digest for message in messages for image in message.images)
+        if question == "threads":
+            return " ".join(sorted(t.name for t in threading.enumerate() if t.name.startswith("answer-")))
+        return f"you asked: {question}"
+
+    def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
+        question = messages[-1].text if messages else ""
+        match question.split():
+            case ["raise", "early"]:
+                raise PromptTooLongError(found=7, limit=5)
+            case ["raise", "lock"]:
+                raise EngineError(reason=threading.Lock())
+            case ["raise", "unpicklable"]:
+                raise UnpicklableError
+            case ["raise", "plain"]:
+                raise RuntimeError("boom")
+            case ["raise", "exit"]:
+                raise SystemExit(5)
+            case ["print"]:
+                print("noise " * 1000, flush=True)  # noqa: T201
+                os.write(1, b"more noise\n")
+            case ["hang"]:
+                time.sleep(3600)
+            case ["wait", "in", "line"]:
+                for _ in range(20):
+                    time.sleep(0.1)
+                    yield Queued(1)
+            case ["freeze"]:
+                os.kill(os.getpid(), signal.SIGSTOP)
+        for number, event in enumerate(self._scripted.stream(messages, options)):
+            yield event
+            if number == 2:
+                self._fail(question)
+
+    @staticmethod
+    def _fail(question: str) -> None:
+        match question.split():
+            case ["long", "exit", code]:
+                os._exit(int(code))
+            case ["long", "abort"]:
+                os.abort()
+            case ["long", "raise"]:
+                raise PromptTooLongError(found=7, limit=5)
+
+    def log_likelihoods(self, messages, stopped=bool):
+        while messages[-1].text == "forever" and not stopped():
+            time.sleep(0.01)
+        return None if stopped() else [(len(messages), -0.5)]
+
+    def text_of(self, ids) -> str:
+        return "".join(map(chr, ids))
+
+    def close(self) -> None:
+        self._scripted.close()
+
+
+def open_faulty(delay_s: float = 0.0) -> tuple[FaultyBackend, str]:
+    return FaultyBackend(delay_s), "the tests asked for it"
+
+
+def open_slowly(seconds: float) -> tuple[FaultyBackend, str]:
+    time.sleep(seconds)
+    return open_faulty()
+
+
+def open_never(how: str, flag: str = "") -> tuple[FaultyBackend, str]:
+    if flag and os.path.exists(flag):  # noqa: PTH110
+        return open_faulty()
+    if how == "crash":
+        os._exit(9)
+    if how == "engine":
+        raise PromptTooLongError(found=3, limit=1)
+    if how == "hang":
+        time.sleep(3600)
+    sys.exit("no model today")
