@@ -137,6 +137,7 @@ def train(shop: Workshop, minutes: dict[str, float], folder: Path, *, phases: tu
     def save(phase: str, *, done: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         state = {"phase": phase, "done": done, "model": shop.model.state_dict(), "reader": shop.reader.state_dict()}
+        shop.tokenizer.save(str(folder / "tokenizer.json"))
         torch.save(state, folder / "state.part")
         (folder / "state.part").replace(folder / "state.pt")
 
@@ -181,6 +182,15 @@ def resume(shop: Workshop, folder: Path) -> tuple[str, ...]:
     return PHASES[PHASES.index(state["phase"]) + bool(state["done"]) :]
 
 
+def _saved_tokenizer(folder: Path | None) -> Any:
+    """Return the tokenizer of the run to go on with, if any: its ids belong to the weights."""
+    if folder is None:
+        return None
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def write_evaluation(folder: Path, pictures: int, facts: dict[str, Any]) -> dict[str, Any]:
     """Evaluate the folder's model, write ``evaluation.json`` and the card's table."""
     from engine.checkpoint import LoadOptions, load
@@ -221,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     facts: dict[str, Any] = {"training_seed": given.seed}
     if not given.evaluate_only:
-        shop = Workshop(given.seed)
+        shop = Workshop(given.seed, tokenizer=_saved_tokenizer(given.resume))
         phases = resume(shop, given.resume) if given.resume else PHASES
         phases = tuple(given.phases) if given.phases else phases
         whole = sum(_SHARES[phase] for phase in phases) or 1.0

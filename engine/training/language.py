@@ -116,13 +116,14 @@ def packed_loss(
     embedded = model.get_input_embeddings()(batch.ids)
     if len(features):
         projected = model.model.multi_modal_projector(features).flatten(0, 1)
-        embedded = embedded.masked_scatter((batch.ids == model.config.image_token_id)[..., None], projected)
+        slots = (batch.ids == model.config.image_token_id)[..., None]
+        embedded = embedded.masked_scatter(slots, projected.to(embedded.dtype))
     hidden = model.model.language_model(
         inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
     ).last_hidden_state[:, :-1]
     targets = batch.labels[:, 1:]
     learned = targets != -100
-    logits, wanted = model.lm_head(hidden[learned]), targets[learned]
+    logits, wanted = model.lm_head(hidden[learned]).float(), targets[learned]
     weight = weights[wanted]
     loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
     return loss, float((logits.argmax(-1) == wanted).float().mean())

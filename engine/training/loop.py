@@ -59,6 +59,7 @@ def run(
     report: Callable[[str], None] = print,
     save: Callable[[], None] | None = None,
     save_every_s: float = 120,
+    mixed: bool = False,
 ) -> dict[str, float]:
     """Train for a wall time.
 
@@ -76,6 +77,9 @@ def run(
         Progress (0 to 1) to the share of the peak rate.
     report, save : callable
         Told every 20 steps; called at most every ``save_every_s`` seconds and at the end.
+    mixed : bool
+        Multiply matrices in bfloat16: almost three times faster where the CPU has instructions for it,
+        slower where it has not.
 
     Returns
     -------
@@ -90,7 +94,8 @@ def run(
         for optimiser, rates in zip(made, peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = peak * schedule(progress)
-        loss, figures = loss_of()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss, figures = loss_of()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         for optimiser in made:

@@ -124,9 +124,11 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "thanks": (
             "{Thanks|Thank you|Many thanks|Thank you very much|Thanks a lot|Great, thanks|OK thanks}{.|!}",
+            "{Good, thank you|Thanks for your help|Thank you for the answer|Perfect, thanks|Very good, thanks|Thanks again}{.|!}",
         ),
         "hello": (
             "{Hello|Hi|Good morning|Good evening|Hello there|Hey|Greetings|Hi there}{.|!}",
+            "{Hello, doctor|Hi, how are you|Good day|Good afternoon|Hello, how are you|Hello model}{.|!}",
         ),
         "refuse": (
             "What is the {diagnosis|prognosis|treatment|cause|best treatment|right dose|likely disease|patient's name|patient's age}?",
@@ -238,8 +240,8 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
             "هل {يمكنني|أستطيع} {الوثوق بك|الاعتماد عليك} {كطبيب|سريريًا|في العيادة}؟",
             "هل {يمكنني|أستطيع} {استخدامك|استخدام إجاباتك} {للتشخيص|للمرضى|سريريًا}؟",
         ),
-        "thanks": ("{شكرًا|شكرًا لك|شكرًا جزيلًا|أشكرك|ألف شكر|جزيل الشكر|حسنًا، شكرًا}{.|!}",),
-        "hello": ("{مرحبًا|السلام عليكم|أهلًا|صباح الخير|مساء الخير|مرحبًا بك|أهلًا وسهلًا}{.|!}",),
+        "thanks": ("{شكرًا|شكرًا لك|شكرًا جزيلًا|أشكرك|ألف شكر|جزيل الشكر|حسنًا، شكرًا}{.|!}", "{شكرًا على المساعدة|شكرًا على الإجابة|ممتاز، شكرًا|جيد، شكرًا|شكرًا مرة أخرى|لك الشكر}{.|!}"),
+        "hello": ("{مرحبًا|السلام عليكم|أهلًا|صباح الخير|مساء الخير|مرحبًا بك|أهلًا وسهلًا}{.|!}", "{تحية طيبة|مرحبًا، كيف حالك|أهلًا، كيف الحال|طاب يومك|يومك سعيد|سلام}{.|!}"),
         "refuse": (
             "ما {التشخيص|العلاج|سبب المرض|أفضل علاج|الجرعة المناسبة|المرض المحتمل|اسم المريض|عمر المريض|مآل المرض}؟",
             "هل {هو|هذا|هذه الآفة} {سرطان|ورم خبيث|خطير|ورم حميد|سكتة|التهاب|قابل للشفاء}؟",

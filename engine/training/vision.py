@@ -59,6 +59,7 @@ class PictureReader(nn.Module):
         """Weighted sum of all targets; shares of right words per category (``*``: by the pooled head)."""
         dense, local, words, pooled = self(normalise(batch.pixels))
         target, labels = torch.from_numpy(batch.lesions), torch.from_numpy(batch.labels)
+        dense, local, words, pooled = [one.float() for one in dense], local.float(), words.float(), pooled.float()
         balance = torch.tensor(_LESION_BALANCE)
         dense_loss = sum(
             (_DENSE_WEIGHT / 2 * F.binary_cross_entropy_with_logits(one, target, pos_weight=balance) for one in dense),
