@@ -15,7 +15,7 @@ from i18n.text import isolate_measurements
 from viewers.view import default_view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from app.history.records import Answer, Thread, ThreadSummary, Turn
     from app.session import AnswerUpdate
@@ -68,10 +68,15 @@ def image_value(image: Image) -> dict[str, Any]:
         "aspect": image.pixel_aspect,
         "default_view": default_view(image).to_json(),
         "findings": [
-            {locale: catalogue.text(found.key, locale, **found.values) for locale in LOCALES}
+            {locale: catalogue.text(found.key, locale, **_readable(found.values)) for locale in LOCALES}
             for found in image.findings
         ],
     }
+
+
+def _readable(values: Mapping[str, str | float]) -> dict[str, str | int]:
+    """Round numbers to what a reader can use: three digits of a step or a width."""
+    return {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
 
 
 def threads_value(threads: Sequence[ThreadSummary]) -> list[dict[str, Any]]:

@@ -270,6 +270,7 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const drawQuick = (view) => {
+    part("quick").hidden = !view;
     const keys = QUICK.filter((key) => key !== "ui.quick_region" || view?.region);
     if (part("quick").dataset.drawn === keys.join() + language()) return;
     part("quick").dataset.drawn = keys.join() + language();

@@ -324,6 +324,7 @@ export function mountViewer(element) {
 
   const drawPresets = () => {
     const windows = shown?.meta.windows ?? [];
+    presets.style.visibility = windows.length ? "visible" : "hidden";
     const stamp = document.documentElement.lang + JSON.stringify(windows.map((one) => one.key));
     presets.disabled = !windows.length;
     if (presets.dataset.stamp !== stamp) {

@@ -90,7 +90,7 @@ def test_canvas_at_one_to_one_is_the_rendered_view(open_page, name, preset):
     upload(page, get_testdata_file(name, download=False))
     if preset:
         page.locator("#viewer .presets").select_option(preset)
-    page.locator("#viewer .pixels").press("0")
+    page.locator("#viewer [data-do=actual]").click()
     page.wait_for_timeout(300)
     drawn = page.evaluate("""async () => {
       const { viewer } = await import('/page/js/viewer.js');
