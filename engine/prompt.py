@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from engine.messages import Message
 
-__all__ = ["SYSTEM_TEXT", "ImageSlot", "PromptProfile", "PromptRenderer", "Rendered"]
+__all__ = ["SYSTEM_TEXT", "ImageSlot", "PromptProfile", "PromptRenderer", "Rendered", "check_order"]
 
 SYSTEM_TEXT = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -168,7 +168,7 @@ class PromptRenderer:
         ConversationShapeError
             If the order is another one.
         """
-        _check_order(messages, "assistant" if for_training else "user")
+        check_order(messages, "assistant" if for_training else "user")
         writer = _Writer(self, answer_ids or {})
         writer.control(*([_BEGIN] * self.profile.bos_count))
         if messages[0].role != "system":
@@ -245,7 +245,21 @@ class _Writer:
         self.control(_END_OF_TURN)
 
 
-def _check_order(messages: Sequence[Message], last: str) -> None:
+def check_order(messages: Sequence[Message], last: str) -> None:
+    """Check that a conversation has the order every chat template knows.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+        An optional system message, then user and assistant in turn; images only from the user.
+    last : str
+        Role of the last message.
+
+    Raises
+    ------
+    ConversationShapeError
+        If the order is another one.
+    """
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     expected = ["user" if index % 2 == 0 else "assistant" for index in range(len(turns))]
