@@ -144,8 +144,9 @@ class Guard:
         return _owner_of(token), self._set_cookie(token)
 
     def _set_cookie(self, token: str) -> bytes:
-        # Inside another site's frame only a partitioned SameSite=None cookie comes back.
-        site = "SameSite=None; Secure; Partitioned" if self._settings.secure_cookies else "SameSite=Strict"
+        # Inside another site's frame only a partitioned SameSite=None cookie comes back. Lax, not Strict: a
+        # visitor who follows a link to the page must not be taken for a new one; posts are checked by origin.
+        site = "SameSite=None; Secure; Partitioned" if self._settings.secure_cookies else "SameSite=Lax"
         return f"{COOKIE}={token}; Path=/; Max-Age={_YEAR_S}; HttpOnly; {site}".encode()
 
     def _refusal(self, scope: Scope, headers: dict[str, str], owner: str | None) -> tuple[int, str] | None:

@@ -16,6 +16,7 @@ export function mountChat(element, props, trigger, watch) {
   const scroller = part("chat-scroll");
   const runs = new Map(); // run -> turn being answered, wherever it is shown
   const chosen = new Map(); // turn id -> answer the reader went back to
+  const questions = new Map(); // what a question says and shows -> its element
   let thread = { id: null, turns: [] };
   let shown = SHOWN_TURNS;
   let serial = 0;
@@ -34,11 +35,19 @@ export function mountChat(element, props, trigger, watch) {
   const drawTurn = (turn, isLast) => {
     const at = chosen.get(turn.id) ?? turn.answers.length - 1;
     const answer = turn.answers[at];
-    const question = el("div", { class: "bubble", dir: directionOf(turn.question) || document.documentElement.dir }, turn.question);
-    const asked = el("div", { class: "asked" }, el("h3", { class: "sr-only" }, t("ui.you")), ...turn.views.map(evidence), question);
-    const node = el("article", { class: "turn", "data-turn": turn.id }, asked);
+    const node = el("article", { class: "turn", "data-turn": turn.id }, drawQuestion(turn));
     if (answer) node.append(drawAnswer(turn, answer, at, isLast));
     return node;
+  };
+
+  /** The question is drawn once: its picture must not be fetched again with every piece of the answer. */
+  const drawQuestion = (turn) => {
+    const stamp = JSON.stringify([turn.id, turn.question, turn.views, turn.views.map((view) => viewer.frames(view.image)), language()]);
+    if (!questions.has(stamp)) {
+      const bubble = el("div", { class: "bubble", dir: directionOf(turn.question) || document.documentElement.dir }, turn.question);
+      questions.set(stamp, el("div", { class: "asked" }, el("h3", { class: "sr-only" }, t("ui.you")), ...turn.views.map(evidence), bubble));
+    }
+    return questions.get(stamp);
   };
 
   const evidence = (view) => {
@@ -116,6 +125,7 @@ export function mountChat(element, props, trigger, watch) {
     thread = { id: message.thread?.id ?? null, turns: message.thread?.turns ?? [] };
     shown = SHOWN_TURNS;
     chosen.clear();
+    questions.clear();
     const views = thread.turns.flatMap((turn) => turn.views);
     announce("thread", { id: thread.id, images: [...new Set(views.map((view) => view.image))], removed: message.removed });
     draw();

@@ -32,6 +32,16 @@ def test_question_about_the_view_is_answered_and_kept(open_page, ct_file):
     expect(page.locator("#viewer .corner.start")).to_contain_text("CT")
 
 
+def test_streaming_fetches_no_picture_again(open_page, ct_file):
+    """However many pieces an answer comes in, the picture of its question is fetched at most once."""
+    page = open_page()
+    upload(page, ct_file)
+    fetched = []
+    page.on("request", lambda one: fetched.append(one.url) if "/render?" in one.url else None)
+    ask(page, "word " * 40)
+    assert len(fetched) <= 1  # none where the strip of images has shown the same picture
+
+
 def test_the_same_view_is_not_sent_twice(open_page, ct_file):
     """A second question about an unchanged view adds no image; a changed window does."""
     page = open_page()
