@@ -112,4 +112,5 @@ def backend_class(name: str) -> type[Backend]:
 
 
 register(BackendEntry("local", "engine.local:LocalBackend", ("torch", "transformers")))
+register(BackendEntry("remote", "engine.remote:RemoteBackend", ("httpx",)))
 register(BackendEntry("scripted", "engine.scripted:ScriptedBackend"))

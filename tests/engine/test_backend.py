@@ -52,7 +52,7 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     """A typing mistake is answered with the names there are."""
-    with pytest.raises(ValueError, match="local, scripted"):
+    with pytest.raises(ValueError, match="local, remote, scripted"):
         backend_class("lokal")
 
 
