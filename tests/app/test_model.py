@@ -51,7 +51,7 @@ def test_a_missing_folder_is_found_before_the_page_starts(model: str) -> None:
 
 def test_an_unknown_backend_is_refused_by_name() -> None:
     """The error lists the backends there are."""
-    with pytest.raises(SettingsError, match="local or scripted"):
+    with pytest.raises(SettingsError, match="local or remote or scripted"):
         open_backend(Settings(backend="magic"))
 
 
