@@ -20,7 +20,7 @@ from engine.training.dialogue import Turn, converse
 from engine.training.phantoms import Phantom, draw_attributes, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.backend import Backend
     from engine.training.answers import Language
@@ -68,7 +68,11 @@ def ask_all(backend: Backend, turns: Sequence[Turn], images: Sequence[ImagePart]
 
 
 def examine(
-    backend: Backend, pictures: int, *, seed: int = EVALUATION_SEED, report: Callable[[str], None] | None = None
+    backend: Backend,
+    pictures: int,
+    *,
+    seed: int = EVALUATION_SEED,
+    report: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
     """Hold two conversations of four turns, one per language, about each of many held-out pictures."""
     random = Random(seed)
@@ -78,7 +82,15 @@ def examine(
         phantom = render(draw_attributes(random, nothing=0.05), random)
         for language in ("en", "ar"):
             wanted = [next(kinds) for _ in range(_TURNS)]
-            turns = converse([phantom.attributes], random, _TURNS, language=language, switching=0.0, held_out=True, kinds=wanted)
+            turns = converse(
+                [phantom.attributes],
+                random,
+                _TURNS,
+                language=language,
+                switching=0.0,
+                held_out=True,
+                kinds=wanted,
+            )
             outcomes.extend(_outcomes(backend, phantom, turns))
         if report is not None and (number + 1) % 25 == 0:
             right = sum(outcome.right for outcome in outcomes)
@@ -86,7 +98,7 @@ def examine(
     return outcomes
 
 
-def _shuffled_kinds(random: Random) -> Iterable[str]:
+def _shuffled_kinds(random: Random) -> Iterator[str]:
     """Every type equally often and in every turn, in random order."""
     for _ in itertools.count():
         order = list(_KINDS)
@@ -121,7 +133,10 @@ def _percent(cell: tuple[int, int] | None) -> str:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Markdown table: exact answers in percent by type, language and turn, and by shape of the picture."""
-    by_turn, by_shape = shares(outcomes, "kind", "language", "turn"), shares(outcomes, "kind", "language", "square")
+    by_turn, by_shape = (
+        shares(outcomes, "kind", "language", "turn"),
+        shares(outcomes, "kind", "language", "square"),
+    )
     by_all = shares(outcomes, "kind", "language")
     lines = [
         "| question | language | turn 1 | turn 2 | turn 3 | turn 4 | square | not square | all | asked |",
@@ -153,7 +168,11 @@ def _blank_changes(backend: Backend, pictures: int, seed: int) -> dict[str, floa
 
 
 def evaluate(
-    backend: Backend, pictures: int, *, seed: int = EVALUATION_SEED, report: Callable[[str], None] | None = None
+    backend: Backend,
+    pictures: int,
+    *,
+    seed: int = EVALUATION_SEED,
+    report: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Everything that is stated about the model, ready for JSON.
 

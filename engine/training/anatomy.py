@@ -57,11 +57,11 @@ class Canvas:
         self._pen = ImageDraw.Draw(self.image)
 
     def near(self, value: float, spread: float = 0.04) -> float:
-        """``value`` with uniform jitter."""
+        """Add uniform jitter to ``value``."""
         return value + self.random.uniform(-spread, spread)
 
     def grey(self, value: float, spread: float = 8) -> int:
-        """Grey level with jitter, clipped to 0-255."""
+        """Return a grey level with jitter, clipped to 0-255."""
         return int(min(255, max(0, self.near(value, spread))))
 
     def _xy(self, point: Point) -> Point:
@@ -73,10 +73,15 @@ class Canvas:
         return level
 
     def ellipse(
-        self, centre: Point, radii: Point, level: int | tuple[int, int, int] | None, *,
-        ring: int | tuple[int, int, int] | None = None, thickness: int = 2,
+        self,
+        centre: Point,
+        radii: Point,
+        level: int | tuple[int, int, int] | None,
+        *,
+        ring: int | tuple[int, int, int] | None = None,
+        thickness: int = 2,
     ) -> None:
-        """Filled and/or outlined ellipse."""
+        """Draw an ellipse, filled or outlined or both."""
         left, top = self._xy((centre[0] - radii[0], centre[1] - radii[1]))
         right, bottom = self._xy((centre[0] + radii[0], centre[1] + radii[1]))
         fill = None if level is None else self._paint(level)
@@ -84,21 +89,25 @@ class Canvas:
         self._pen.ellipse([left, top, right, bottom], fill=fill, outline=outline, width=thickness)
 
     def stroke(self, points: Sequence[Point], level: int | tuple[int, int, int], thickness: int = 2) -> None:
-        """Open polyline."""
+        """Draw an open polyline."""
         self._pen.line([self._xy(p) for p in points], fill=self._paint(level), width=thickness, joint="curve")
 
     def area(self, points: Sequence[Point], level: int | tuple[int, int, int]) -> None:
-        """Filled polygon."""
+        """Fill a polygon."""
         self._pen.polygon([self._xy(p) for p in points], fill=self._paint(level))
 
-    def bow(self, centre: Point, radii: Point, degrees: tuple[float, float], level: int, thickness: int) -> None:
-        """Part of an ellipse's outline, from one angle to another."""
+    def bow(
+        self, centre: Point, radii: Point, degrees: tuple[float, float], level: int, thickness: int
+    ) -> None:
+        """Draw part of an ellipse's outline, from one angle to another."""
         left, top = self._xy((centre[0] - radii[0], centre[1] - radii[1]))
         right, bottom = self._xy((centre[0] + radii[0], centre[1] + radii[1]))
         self._pen.arc([left, top, right, bottom], *degrees, fill=self._paint(level), width=thickness)
 
-    def tree(self, root: Point, angle: float, length: float, level: int | tuple[int, int, int], depth: int) -> None:
-        """Branching vessel."""
+    def tree(
+        self, root: Point, angle: float, length: float, level: int | tuple[int, int, int], depth: int
+    ) -> None:
+        """Draw a branching vessel."""
         x, y = root
         points = [root]
         for _ in range(3):
@@ -150,11 +159,23 @@ def _table(c: Canvas) -> None:
 
 def _vertebra(c: Canvas, centre: Point, scale: float, bone: int, canal: int) -> None:
     x, y = centre
-    c.area([(x - 0.55 * scale, y + 1.1 * scale), (x, y + 0.9 * scale), (x + 0.55 * scale, y + 1.1 * scale),
-            (x + 0.12 * scale, y + 1.5 * scale), (x, y + 2.1 * scale), (x - 0.12 * scale, y + 1.5 * scale)], bone)
+    c.area(
+        [
+            (x - 0.55 * scale, y + 1.1 * scale),
+            (x, y + 0.9 * scale),
+            (x + 0.55 * scale, y + 1.1 * scale),
+            (x + 0.12 * scale, y + 1.5 * scale),
+            (x, y + 2.1 * scale),
+            (x - 0.12 * scale, y + 1.5 * scale),
+        ],
+        bone,
+    )
     for side in (-1, 1):
-        c.stroke([(x + side * 0.35 * scale, y + 1.0 * scale), (x + side * 1.3 * scale, y + 1.35 * scale)], bone,
-                 max(2, int(scale * 40)))
+        c.stroke(
+            [(x + side * 0.35 * scale, y + 1.0 * scale), (x + side * 1.3 * scale, y + 1.35 * scale)],
+            bone,
+            max(2, int(scale * 40)),
+        )
     c.ellipse((x, y), (0.62 * scale, 0.72 * scale), max(0, bone - 45), ring=bone, thickness=2)
     c.ellipse((x, y + 0.95 * scale), (0.36 * scale, 0.3 * scale), canal)
 
@@ -171,7 +192,9 @@ def _ct_head(c: Canvas, plane: str, contrast: str) -> None:
     c.ellipse((0, 0), (a - rim, b - rim), brain)
     for _ in range(26):
         angle = c.random.uniform(0, 6.28)
-        c.ellipse((np.cos(angle) * (a - rim - 0.04), np.sin(angle) * (b - rim - 0.04)), (0.03, 0.05), brain - 14)
+        c.ellipse(
+            (np.cos(angle) * (a - rim - 0.04), np.sin(angle) * (b - rim - 0.04)), (0.03, 0.05), brain - 14
+        )
     c.stroke([(0, -b + rim), (0, b - rim)], brain + c.random.choice((-10, 25)), 1)
     dark, gap, size = max(0, brain - c.random.randint(35, 60)), c.near(0.12, 0.03), c.near(1, 0.3)
     for side in (-1, 1):
@@ -192,20 +215,31 @@ def _ct_chest(c: Canvas, plane: str, contrast: str) -> None:
     lung = c.grey(45, 18) if lung_window else c.grey(8, 8)
     _body_outline(c, c.grey(190, 25) if lung_window else c.grey(60, 20), soft)
     for side in (-1, 1):
-        c.ellipse((side * c.near(0.42, 0.04), c.near(-0.03, 0.04)), (c.near(0.27, 0.04), c.near(0.44, 0.06)), lung)
+        c.ellipse(
+            (side * c.near(0.42, 0.04), c.near(-0.03, 0.04)), (c.near(0.27, 0.04), c.near(0.44, 0.06)), lung
+        )
     c.ellipse((c.near(0.1, 0.06), c.near(0.02, 0.06)), (c.near(0.24, 0.05), c.near(0.25, 0.05)), soft)
     for side in (-1, 1):
         for _ in range(3):
-            c.tree((side * 0.18, c.near(-0.02, 0.15)), 0 if side > 0 else 3.14, c.near(0.16, 0.04), soft - 20, 2)
+            c.tree(
+                (side * 0.18, c.near(-0.02, 0.15)), 0 if side > 0 else 3.14, c.near(0.16, 0.04), soft - 20, 2
+            )
     bone = 250
     _vertebra(c, (0, c.near(0.36, 0.04)), c.near(0.15, 0.02), bone, soft - 10)
     for side in (-1, 1):
         for y in (-0.4, -0.1, 0.25):
             c.ellipse((side * c.near(0.74, 0.04) * (1 - abs(y) * 0.35), y), (0.025, 0.06), bone)
-    vessel = 235 if contrast == "enhanced" and not lung_window else soft + (25 if contrast == "enhanced" else 0)
+    vessel = (
+        235 if contrast == "enhanced" and not lung_window else soft + (25 if contrast == "enhanced" else 0)
+    )
     if contrast == "enhanced":
         vessel = 240
-    for point, radius in (((0.12, 0.3), 0.075), ((-0.02, -0.12), 0.1), ((0.12, -0.08), 0.08), ((-0.14, -0.1), 0.05)):
+    for point, radius in (
+        ((0.12, 0.3), 0.075),
+        ((-0.02, -0.12), 0.1),
+        ((0.12, -0.08), 0.08),
+        ((-0.14, -0.1), 0.05),
+    ):
         c.ellipse((c.near(point[0], 0.02), c.near(point[1], 0.02)), (radius, radius * 1.1), min(255, vessel))
     c.ellipse((0, 0.12), (0.045, 0.05), lung)
 
@@ -225,7 +259,9 @@ def _ct_abdomen(c: Canvas, plane: str, contrast: str) -> None:
     for _ in range(7):
         c.ellipse((c.near(0.15, 0.35), c.near(0.05, 0.2)), (0.08, 0.06), c.grey(112, 12))
     for side in (-1, 1):
-        c.ellipse((side * c.near(0.38, 0.04), c.near(0.3, 0.04)), (0.13, 0.15), 215 if lift else c.grey(125, 8))
+        c.ellipse(
+            (side * c.near(0.38, 0.04), c.near(0.3, 0.04)), (0.13, 0.15), 215 if lift else c.grey(125, 8)
+        )
         c.ellipse((side * 0.33, 0.3), (0.05, 0.06), fat + 20)
         c.ellipse((side * 0.2, 0.45), (0.14, 0.12), soft)
     vessel = 235 if lift else c.grey(125, 6)
@@ -242,7 +278,11 @@ def _ct_spine(c: Canvas, plane: str, contrast: str) -> None:
     c.image.paste(soft, (0, 0, c.width, c.height))
     if c.random.random() < 0.7:  # a thoracic level: lungs on both sides, the aorta beside the body
         for side in (-1, 1):
-            c.ellipse((side * c.near(1.0, 0.06), c.near(-0.5, 0.1)), (c.near(0.62, 0.06), c.near(0.62, 0.1)), c.grey(12, 10))
+            c.ellipse(
+                (side * c.near(1.0, 0.06), c.near(-0.5, 0.1)),
+                (c.near(0.62, 0.06), c.near(0.62, 0.1)),
+                c.grey(12, 10),
+            )
         for _ in range(5):
             c.tree((c.random.choice((-0.9, 0.9)), c.near(-0.5, 0.25)), c.random.uniform(0, 6.28), 0.15, 50, 2)
         c.ellipse((c.random.choice((-0.4, 0.4)), c.near(-0.85, 0.1)), (0.3, 0.28), soft + 20)
@@ -260,15 +300,24 @@ def _mr_greys(contrast: str, c: Canvas) -> tuple[int, int, int, int]:
 def _mr_head(c: Canvas, plane: str, contrast: str) -> None:
     fluid, grey, white, fat = _mr_greys(contrast, c)
     if plane == "sagittal":
-        c.area([(-0.62, -0.1), (-0.8, 0.28), (-0.62, 0.62), (-0.4, 1.1), (0.45, 1.1), (0.5, 0.3)], c.grey(120, 30))
+        c.area(
+            [(-0.62, -0.1), (-0.8, 0.28), (-0.62, 0.62), (-0.4, 1.1), (0.45, 1.1), (0.5, 0.3)],
+            c.grey(120, 30),
+        )
         c.ellipse((0, -0.22), (0.8, 0.7), fat)
         c.ellipse((0, -0.22), (0.75, 0.65), 8)
         c.ellipse((0, -0.22), (0.71, 0.61), fluid)
         c.ellipse((0, -0.23), (0.68, 0.58), grey)
         for _ in range(22):
             angle = c.random.uniform(3.0, 6.4)
-            c.stroke([(np.cos(angle) * 0.66, -0.22 + np.sin(angle) * 0.57),
-                      (np.cos(angle) * 0.4, -0.22 + np.sin(angle) * 0.34)], fluid, 1)
+            c.stroke(
+                [
+                    (np.cos(angle) * 0.66, -0.22 + np.sin(angle) * 0.57),
+                    (np.cos(angle) * 0.4, -0.22 + np.sin(angle) * 0.34),
+                ],
+                fluid,
+                1,
+            )
         c.bow((0, -0.1), (0.34, 0.26), (180, 350), white, 7)
         c.ellipse((0, -0.06), (0.26, 0.09), fluid)
         c.ellipse((0.36, 0.22), (0.22, 0.18), grey, ring=fluid)
@@ -303,11 +352,15 @@ def _mr_abdomen(c: Canvas, plane: str, contrast: str) -> None:
     fat = c.grey(45, 15) if suppressed else c.grey(215, 20)
     _body_outline(c, fat, c.grey(70, 15), shell=c.grey(120, 30) if suppressed else 0)
     c.ellipse((0, -0.03), (0.66, 0.5), c.grey(35, 10) if suppressed else c.grey(170, 20))
-    c.ellipse((-0.36, c.near(-0.1, 0.06)), (c.near(0.31, 0.05), c.near(0.36, 0.06)), c.grey(85 if t2 else 130, 12))
+    c.ellipse(
+        (-0.36, c.near(-0.1, 0.06)), (c.near(0.31, 0.05), c.near(0.36, 0.06)), c.grey(85 if t2 else 130, 12)
+    )
     c.ellipse((0.52, -0.08), (0.12, 0.22), c.grey(170 if t2 else 100, 12))
     c.ellipse((0.22, c.near(-0.25, 0.05)), (0.2, 0.13), c.grey(235 if t2 else 40, 10))
     for side in (-1, 1):
-        c.ellipse((side * 0.38, c.near(0.3, 0.04)), (0.13, 0.15), c.grey(190, 15), ring=c.grey(235, 15), thickness=3)
+        c.ellipse(
+            (side * 0.38, c.near(0.3, 0.04)), (0.13, 0.15), c.grey(190, 15), ring=c.grey(235, 15), thickness=3
+        )
     for _ in range(6):
         c.ellipse((c.near(0.15, 0.35), c.near(0.06, 0.16)), (0.08, 0.05), c.grey(220 if t2 else 60, 20))
     flow = c.grey(15, 8) if t2 else c.grey(215, 20)
@@ -324,20 +377,36 @@ def _mr_spine(c: Canvas, plane: str, contrast: str) -> None:
     fluid, cord, disc, fat = _mr_greys(contrast, c)
     marrow = c.grey(135, 25)
     bend = c.near(0.0, 0.16)
-    middle = lambda y: c_bend * (y * y - 0.4)  # noqa: E731
-    c_bend = bend
+
+    def middle(y: float) -> float:
+        return bend * (y * y - 0.4)
+
     c.area([(-1, -1), (1, -1), (1, 1), (-1, 1)], c.grey(50, 18))
     c.area([(0.45, -1), (0.9, -1), (0.95, 1), (0.5, 1)], c.grey(95, 20))
     c.area([(0.85, -1), (1, -1), (1, 1), (0.9, 1)], fat)
     rows = [y / 10 for y in range(-12, 13)]
     c.stroke([(middle(y) + 0.2, y) for y in rows], fluid, 20)
-    c.stroke([(middle(y) + 0.2, y) for y in rows if y < c.near(0.5, 0.5)], cord if contrast == "T1" else 110, 9)
+    c.stroke(
+        [(middle(y) + 0.2, y) for y in rows if y < c.near(0.5, 0.5)], cord if contrast == "T1" else 110, 9
+    )
     count = c.random.randint(6, 9)
     for index in range(count + 1):
         y = -1.05 + index * 2.2 / count
         x, half = middle(y), 2.2 / count
-        c.area([(x - 0.2, y + 0.05), (x + 0.1, y + 0.05), (x + 0.1, y + half * 0.75), (x - 0.2, y + half * 0.75)], marrow)
-        c.ellipse((x - 0.05, y - half * 0.08 + 0.02), (0.15, half * 0.13), disc if contrast == "T1" else c.grey(150, 60))
+        c.area(
+            [
+                (x - 0.2, y + 0.05),
+                (x + 0.1, y + 0.05),
+                (x + 0.1, y + half * 0.75),
+                (x - 0.2, y + half * 0.75),
+            ],
+            marrow,
+        )
+        c.ellipse(
+            (x - 0.05, y - half * 0.08 + 0.02),
+            (0.15, half * 0.13),
+            disc if contrast == "T1" else c.grey(150, 60),
+        )
         c.ellipse((x + 0.46, y + half * 0.5), (0.13, half * 0.25), marrow - 15)
 
 
@@ -346,12 +415,18 @@ def _mr_limb(c: Canvas, plane: str, contrast: str) -> None:
     fat = c.grey(200, 35)
     muscle = c.grey(45, 22) if contrast == "T2" else c.grey(85, 15)
     zoom, dx, dy = c.random.uniform(0.9, 2.3), c.near(0, 0.5), c.near(0, 0.5)
-    place = lambda x, y: (x * zoom + dx, y * zoom + dy)  # noqa: E731
+
+    def place(x: float, y: float) -> Point:
+        return (x * zoom + dx, y * zoom + dy)
+
     c.ellipse(place(0, 0), (0.85 * zoom, 0.85 * zoom), fat)
     for step in range(c.random.randint(6, 9)):
         angle = step * 0.85 + c.near(0, 0.15)
-        c.ellipse(place(np.cos(angle) * 0.45, np.sin(angle) * 0.45), (c.near(0.25, 0.05) * zoom, c.near(0.23, 0.05) * zoom),
-                  muscle + c.random.randint(-12, 12))
+        c.ellipse(
+            place(np.cos(angle) * 0.45, np.sin(angle) * 0.45),
+            (c.near(0.25, 0.05) * zoom, c.near(0.23, 0.05) * zoom),
+            muscle + c.random.randint(-12, 12),
+        )
     bone = c.near(0.15, 0.03) * zoom
     c.ellipse(place(0.05, 0.02), (bone, bone), fat - 20, ring=8, thickness=max(3, int(zoom * 4)))
     for _ in range(3):
@@ -364,8 +439,21 @@ def _chest_film(c: Canvas, plane: str, contrast: str) -> None:
     del plane, contrast
     soft = c.grey(175, 25)
     c.image.paste(c.grey(15, 15), (0, 0, c.width, c.height))
-    c.area([(-0.9, 1.1), (-0.95, -0.4), (-0.55, -0.75), (-0.18, -0.85), (-0.15, -1.1), (0.15, -1.1), (0.18, -0.85),
-            (0.55, -0.75), (0.95, -0.4), (0.9, 1.1)], soft)
+    c.area(
+        [
+            (-0.9, 1.1),
+            (-0.95, -0.4),
+            (-0.55, -0.75),
+            (-0.18, -0.85),
+            (-0.15, -1.1),
+            (0.15, -1.1),
+            (0.18, -0.85),
+            (0.55, -0.75),
+            (0.95, -0.4),
+            (0.9, 1.1),
+        ],
+        soft,
+    )
     lung = c.grey(55, 25)
     for side, low in ((-1, 0.5), (1, 0.56)):
         x = side * c.near(0.44, 0.03)
@@ -375,7 +463,9 @@ def _chest_film(c: Canvas, plane: str, contrast: str) -> None:
             y = -0.5 + step * 0.16
             c.bow((side * 0.42, y + 0.12), (0.42, 0.14), (185, 355), lung + 38, 2)
         for _ in range(4):
-            c.tree((side * 0.16, c.near(-0.02, 0.14)), c.near(0 if side > 0 else 3.14, 0.7), 0.15, lung + 45, 2)
+            c.tree(
+                (side * 0.16, c.near(-0.02, 0.14)), c.near(0 if side > 0 else 3.14, 0.7), 0.15, lung + 45, 2
+            )
         c.stroke([(side * 0.08, -0.66), (side * 0.72, c.near(-0.78, 0.05))], soft + 20, 4)
     c.area([(-0.1, -1.1), (0.1, -1.1), (0.13, 0.5), (-0.13, 0.5)], soft + 25)
     c.ellipse((c.near(0.13, 0.03), c.near(0.28, 0.05)), (c.near(0.3, 0.04), c.near(0.27, 0.04)), soft + 25)
@@ -388,14 +478,29 @@ def _histology(c: Canvas, plane: str, contrast: str) -> None:
     del plane, contrast
     r = c.random
     immuno = r.random() < 0.35
-    ground = (c.grey(238), c.grey(235), c.grey(232)) if immuno else (c.grey(232), c.grey(190, 25), c.grey(215, 15))
-    tissue = (c.grey(190, 20), c.grey(150, 20), c.grey(95, 20)) if immuno else (c.grey(220, 12), c.grey(150, 22), c.grey(190, 15))
-    nucleus = (c.grey(120, 15), c.grey(130, 15), c.grey(175, 15)) if immuno else (c.grey(110, 20), c.grey(65, 15), c.grey(145, 20))
+    ground = (
+        (c.grey(238), c.grey(235), c.grey(232)) if immuno else (c.grey(232), c.grey(190, 25), c.grey(215, 15))
+    )
+    tissue = (
+        (c.grey(190, 20), c.grey(150, 20), c.grey(95, 20))
+        if immuno
+        else (c.grey(220, 12), c.grey(150, 22), c.grey(190, 15))
+    )
+    nucleus = (
+        (c.grey(120, 15), c.grey(130, 15), c.grey(175, 15))
+        if immuno
+        else (c.grey(110, 20), c.grey(65, 15), c.grey(145, 20))
+    )
     c.area([(-1, -1), (1, -1), (1, 1), (-1, 1)], ground)
+    between = ((ground[0] + tissue[0]) // 2, (ground[1] + tissue[1]) // 2, (ground[2] + tissue[2]) // 2)
     scale = r.uniform(0.7, 1.6)
     for _ in range(60):
         x, y = c.near(0, 1), c.near(0, 1)
-        c.stroke([(x, y), (x + c.near(0.1, 0.1), y + c.near(0.05, 0.1))], tuple((a + b) // 2 for a, b in zip(ground, tissue, strict=True)), 3)  # type: ignore[arg-type]
+        c.stroke(
+            [(x, y), (x + c.near(0.1, 0.1), y + c.near(0.05, 0.1))],
+            between,
+            3,
+        )
     for _ in range(r.randint(3, 9)):
         x, y, size = c.near(0, 0.9), c.near(0, 0.9), r.uniform(0.14, 0.38)
         c.ellipse((x, y), (size, size * r.uniform(0.6, 1.4)), tissue)
@@ -403,7 +508,11 @@ def _histology(c: Canvas, plane: str, contrast: str) -> None:
             c.ellipse((x, y), (size * 0.4, size * 0.5), ground)
         for step in range(int(size * 90)):
             angle = step * 6.28 / (size * 90)
-            c.ellipse((x + np.cos(angle) * size * 0.75, y + np.sin(angle) * size * 0.75), (0.022 * scale, 0.03 * scale), nucleus)
+            c.ellipse(
+                (x + np.cos(angle) * size * 0.75, y + np.sin(angle) * size * 0.75),
+                (0.022 * scale, 0.03 * scale),
+                nucleus,
+            )
     for _ in range(int(170 / scale)):
         size = r.uniform(0.012, 0.024) * scale
         c.ellipse((c.near(0, 1), c.near(0, 1)), (size, size * r.uniform(0.7, 1.6)), nucleus)
@@ -423,9 +532,15 @@ def _fundus(c: Canvas, plane: str, contrast: str) -> None:
     vessel = (max(0, red - 60), max(0, green - 50), max(0, blue - 15))
     for turn in (-1.2, -0.5, 0.5, 1.2, 2.4, -2.4):
         base = 0.0 if side < 0 else 3.14
-        c.tree(disc, base + turn * (1 if side < 0 else -1) + c.near(0, 0.15), r.uniform(0.42, 0.62), vessel, 3)
+        c.tree(
+            disc, base + turn * (1 if side < 0 else -1) + c.near(0, 0.15), r.uniform(0.42, 0.62), vessel, 3
+        )
     c.ellipse(disc, (0.11, 0.12), (250, min(255, green + 110), min(255, blue + 75)))
-    c.ellipse((-side * 0.05, c.near(0, 0.05)), (0.11, 0.11), (max(0, red - 45), max(0, green - 30), max(0, blue - 10)))
+    c.ellipse(
+        (-side * 0.05, c.near(0, 0.05)),
+        (0.11, 0.11),
+        (max(0, red - 45), max(0, green - 30), max(0, blue - 10)),
+    )
 
 
 def _ultrasound(c: Canvas, plane: str, contrast: str) -> None:
@@ -435,7 +550,10 @@ def _ultrasound(c: Canvas, plane: str, contrast: str) -> None:
     tissue = c.grey(85, 25)
     if convex:
         spread, top = r.uniform(0.6, 0.95), c.near(-0.8, 0.1)
-        arc = [(np.sin(t) * 1.6 * spread, top - 0.2 + np.cos(t) * r.uniform(1.6, 1.62)) for t in np.linspace(-0.65, 0.65, 15)]
+        arc = [
+            (np.sin(t) * 1.6 * spread, top - 0.2 + np.cos(t) * r.uniform(1.6, 1.62))
+            for t in np.linspace(-0.65, 0.65, 15)
+        ]
         near = [(np.sin(t) * 0.4 * spread, top - 0.2 + np.cos(t) * 0.4) for t in np.linspace(0.65, -0.65, 9)]
         c.area([(float(x), float(y)) for x, y in arc + near], tissue)
     else:
@@ -443,9 +561,13 @@ def _ultrasound(c: Canvas, plane: str, contrast: str) -> None:
         c.area([(-0.85, top), (0.85, top), (0.85, top + 1.1), (-0.85, top + 1.1)], tissue)
     for _ in range(9):
         y = c.near(0.1, 0.5)
-        c.bow((c.near(0, 0.2), y), (c.near(0.4, 0.15), 0.12), (200, 340), tissue + c.random.randint(15, 90), 3)
+        c.bow(
+            (c.near(0, 0.2), y), (c.near(0.4, 0.15), 0.12), (200, 340), tissue + c.random.randint(15, 90), 3
+        )
     for _ in range(4):
-        c.ellipse((c.near(0, 0.4), c.near(0.05, 0.4)), (c.near(0.18, 0.08), 0.1), tissue + c.random.randint(-30, 25))
+        c.ellipse(
+            (c.near(0, 0.4), c.near(0.05, 0.4)), (c.near(0.18, 0.08), 0.1), tissue + c.random.randint(-30, 25)
+        )
     for row in range(r.randint(2, 6)):  # lines of settings beside the fan
         c.stroke([(-0.97, -0.93 + row * 0.06), (-0.97 + r.uniform(0.1, 0.4), -0.93 + row * 0.06)], 200, 2)
     for step in range(16):
@@ -473,18 +595,101 @@ def _bone_scan(c: Canvas, plane: str, contrast: str) -> None:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("ct_head", "CT", "head", _ct_head, (0.2, 0.42, -0.45, 0.45), ("axial",), ("plain", "enhanced"), aspects=(0.8, 1.2)),
-    Kind("ct_chest", "CT", "chest", _ct_chest, (0.36, 0.52, -0.28, 0.22), ("axial",), ("plain", "enhanced"), ("bright",), aspects=(1.0, 1.5)),
-    Kind("ct_abdomen", "CT", "abdomen", _ct_abdomen, (0.3, 0.55, -0.3, 0.2), ("axial",), ("plain", "enhanced"), aspects=(1.0, 1.6)),
+    Kind(
+        "ct_head",
+        "CT",
+        "head",
+        _ct_head,
+        (0.2, 0.42, -0.45, 0.45),
+        ("axial",),
+        ("plain", "enhanced"),
+        aspects=(0.8, 1.2),
+    ),
+    Kind(
+        "ct_chest",
+        "CT",
+        "chest",
+        _ct_chest,
+        (0.36, 0.52, -0.28, 0.22),
+        ("axial",),
+        ("plain", "enhanced"),
+        ("bright",),
+        aspects=(1.0, 1.5),
+    ),
+    Kind(
+        "ct_abdomen",
+        "CT",
+        "abdomen",
+        _ct_abdomen,
+        (0.3, 0.55, -0.3, 0.2),
+        ("axial",),
+        ("plain", "enhanced"),
+        aspects=(1.0, 1.6),
+    ),
     Kind("ct_spine", "CT", "spine", _ct_spine, (0.14, 0.5, 0.15, 0.6), ("axial",), aspects=(0.8, 1.25)),
-    Kind("mr_head", "MR", "head", _mr_head, (0.18, 0.42, -0.42, 0.3), ("axial", "sagittal"), ("T1", "T2"), aspects=(0.78, 1.2)),
-    Kind("mr_abdomen", "MR", "abdomen", _mr_abdomen, (0.28, 0.52, -0.28, 0.2), ("axial",), ("T1", "T2"), aspects=(1.0, 1.7)),
-    Kind("mr_spine", "MR", "spine", _mr_spine, (0.2, 0.6, -0.6, 0.6), ("sagittal",), ("T1", "T2"), ("bright",), aspects=(0.6, 1.0)),
+    Kind(
+        "mr_head",
+        "MR",
+        "head",
+        _mr_head,
+        (0.18, 0.42, -0.42, 0.3),
+        ("axial", "sagittal"),
+        ("T1", "T2"),
+        aspects=(0.78, 1.2),
+    ),
+    Kind(
+        "mr_abdomen",
+        "MR",
+        "abdomen",
+        _mr_abdomen,
+        (0.28, 0.52, -0.28, 0.2),
+        ("axial",),
+        ("T1", "T2"),
+        aspects=(1.0, 1.7),
+    ),
+    Kind(
+        "mr_spine",
+        "MR",
+        "spine",
+        _mr_spine,
+        (0.2, 0.6, -0.6, 0.6),
+        ("sagittal",),
+        ("T1", "T2"),
+        ("bright",),
+        aspects=(0.6, 1.0),
+    ),
     Kind("mr_limb", "MR", "limb", _mr_limb, (0.15, 0.5, -0.4, 0.4), ("axial",), ("T1", "T2"), ()),
-    Kind("chest_film", "XR", "chest", _chest_film, (0.34, 0.55, -0.42, 0.3), ("frontal",), tones=("bright",), aspects=(0.75, 1.25)),
-    Kind("histology", "histology", "tissue", _histology, (0.2, 0.75, -0.7, 0.7), tones=("dark",), colour=True, aspects=(0.7, 1.5)),
+    Kind(
+        "chest_film",
+        "XR",
+        "chest",
+        _chest_film,
+        (0.34, 0.55, -0.42, 0.3),
+        ("frontal",),
+        tones=("bright",),
+        aspects=(0.75, 1.25),
+    ),
+    Kind(
+        "histology",
+        "histology",
+        "tissue",
+        _histology,
+        (0.2, 0.75, -0.7, 0.7),
+        tones=("dark",),
+        colour=True,
+        aspects=(0.7, 1.5),
+    ),
     Kind("fundus", "fundus", "eye", _fundus, (0.2, 0.5, -0.5, 0.5), colour=True, aspects=(0.85, 1.5)),
     Kind("ultrasound", "US", "tissue", _ultrasound, (0.15, 0.42, -0.15, 0.35), aspects=(0.9, 1.7)),
-    Kind("bone_scan", "NM", "skeleton", _bone_scan, (0.2, 0.5, -0.5, 0.7), ("frontal",), tones=("bright",), aspects=(0.3, 0.65)),
+    Kind(
+        "bone_scan",
+        "NM",
+        "skeleton",
+        _bone_scan,
+        (0.2, 0.5, -0.5, 0.7),
+        ("frontal",),
+        tones=("bright",),
+        aspects=(0.3, 0.65),
+    ),
 )
 KIND_BY_NAME = {kind.name: kind for kind in KINDS}

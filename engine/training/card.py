@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences and patterns stay whole)
 """The demonstration model's card: ``README.md`` beside its weights, written from its evaluation."""
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,9 @@ class Workshop:
 
         return picture_stream(self.seed * 1000 + offset, size, background=self.background)
 
-    def conversation_loss(self, pictures: Iterator[PictureBatch], mixture: Mixture) -> tuple[torch.Tensor, dict[str, float]]:
+    def conversation_loss(
+        self, pictures: Iterator[PictureBatch], mixture: Mixture
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss of one batch of packed conversations."""
         from engine.training.language import packed_batch
 
@@ -109,7 +112,9 @@ class Workshop:
     def _pad(self) -> int:
         return int(self.model.config.text_config.pad_token_id)
 
-    def _loss(self, drawn: PictureBatch, batch: PackedBatch, slots: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+    def _loss(
+        self, drawn: PictureBatch, batch: PackedBatch, slots: list[int]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         from engine.training.language import image_features, packed_loss
         from engine.training.pictures import normalise
 
@@ -118,7 +123,9 @@ class Workshop:
         return loss, {"token": right}
 
 
-def train(shop: Workshop, minutes: dict[str, float], folder: Path, *, phases: tuple[str, ...] = PHASES) -> dict[str, dict[str, float]]:
+def train(
+    shop: Workshop, minutes: dict[str, float], folder: Path, *, phases: tuple[str, ...] = PHASES
+) -> dict[str, dict[str, float]]:
     """Run phases in order.
 
     Parameters
@@ -136,7 +143,12 @@ def train(shop: Workshop, minutes: dict[str, float], folder: Path, *, phases: tu
 
     def save(phase: str, *, done: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"phase": phase, "done": done, "model": shop.model.state_dict(), "reader": shop.reader.state_dict()}
+        state = {
+            "phase": phase,
+            "done": done,
+            "model": shop.model.state_dict(),
+            "reader": shop.reader.state_dict(),
+        }
         shop.tokenizer.save(str(folder / "tokenizer.json"))
         torch.save(state, folder / "state.part")
         (folder / "state.part").replace(folder / "state.pt")
@@ -144,7 +156,7 @@ def train(shop: Workshop, minutes: dict[str, float], folder: Path, *, phases: tu
     figures = {}
     for phase in phases:
         print(f"phase {phase}: {minutes[phase]:.1f} minutes", flush=True)
-        figures[phase] = _phase(shop, phase, minutes[phase], lambda phase=phase: save(phase))  # type: ignore[misc]
+        figures[phase] = _phase(shop, phase, minutes[phase], partial(save, phase))
         save(phase, done=True)
     return figures
 
@@ -212,7 +224,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=90.0, help="wall time of the training (default 90)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 is best on a busy machine")
     parser.add_argument("--out", type=Path, default=_DEFAULT_OUT, help="folder of the finished model")
-    parser.add_argument("--work", type=Path, default=Path("demo-model-run"), help="folder of the state while training")
+    parser.add_argument(
+        "--work", type=Path, default=Path("demo-model-run"), help="folder of the state while training"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="folder with state.pt to go on from")
     parser.add_argument("--phases", nargs="*", choices=PHASES, help="run only these")
@@ -236,12 +250,19 @@ def main(arguments: list[str] | None = None) -> None:
         phases = tuple(given.phases) if given.phases else phases
         whole = sum(_SHARES[phase] for phase in phases) or 1.0
         begun = time.monotonic()
-        train(shop, {phase: given.minutes * _SHARES[phase] / whole for phase in phases}, given.work, phases=phases)
+        train(
+            shop,
+            {phase: given.minutes * _SHARES[phase] / whole for phase in phases},
+            given.work,
+            phases=phases,
+        )
         facts["training_minutes"] = round((time.monotonic() - begun) / 60, 1)
         export_model(shop.model.state_dict(), shop.model.config, shop.tokenizer, given.out)
     elif (given.out / "evaluation.json").is_file():
         known = json.loads((given.out / "evaluation.json").read_text(encoding="utf-8"))
-        facts |= {key: known[key] for key in ("training_seed", "training_minutes", "training_note") if key in known}
+        facts |= {
+            key: known[key] for key in ("training_seed", "training_minutes", "training_note") if key in known
+        }
     write_evaluation(given.out, given.pictures, facts)
 
 

@@ -22,9 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["Turn", "as_messages", "ask", "converse", "questions"]
 
 _SHARES = {
-    "modality": 1.0, "body": 1.0, "plane": 0.7, "lesion": 1.2, "side": 1.7, "size": 1.5, "tone": 0.8, "contrast": 0.7,
-    "quality": 0.6, "describe": 0.9, "report": 0.45, "compare": 0.15, "who": 0.1, "can": 0.1, "doctor": 0.1,
-    "thanks": 0.1, "hello": 0.07, "refuse": 0.45,
+    "modality": 1.0,
+    "body": 1.0,
+    "plane": 0.7,
+    "lesion": 1.2,
+    "side": 1.7,
+    "size": 1.5,
+    "tone": 0.8,
+    "contrast": 0.7,
+    "quality": 0.6,
+    "describe": 0.9,
+    "report": 0.45,
+    "compare": 0.15,
+    "who": 0.1,
+    "can": 0.1,
+    "doctor": 0.1,
+    "thanks": 0.1,
+    "hello": 0.07,
+    "refuse": 0.45,
 }
 _DIACRITICS = "\u064b\u064c\u064d\u064e\u064f\u0650\u0651\u0652"
 _LOOSE = str.maketrans({"أ": "ا", "إ": "ا", "آ": "ا"})
@@ -48,7 +63,9 @@ def questions(kind: str, language: Language, *, held_out: bool, follow_up: bool 
     if held_out:
         source = FOLLOW_UPS_HELD_OUT if follow_up else HELD_OUT
         return source[language][kind]
-    kept = {_bare(text) for table in (HELD_OUT, FOLLOW_UPS_HELD_OUT) for text in table[language].get(kind, ())}
+    kept = {
+        _bare(text) for table in (HELD_OUT, FOLLOW_UPS_HELD_OUT) for text in table[language].get(kind, ())
+    }
     source = FOLLOW_UPS if follow_up else ASKED
     texts = [text for pattern in source[language][kind] for text in expand(pattern)]
     return tuple(" ".join(text.split()) for text in texts if _bare(text) not in kept)
@@ -82,14 +99,23 @@ def _typed(text: str, language: Language, random: Random) -> str:
             text = "".join(letter for letter in text if letter not in _DIACRITICS)
         if random.random() < 0.06:
             text = "".join(
-                letter + (random.choice("\u064e\u064f\u0650\u0652") if letter.isalpha() and random.random() < 0.2 else "")
+                letter
+                + (
+                    random.choice("\u064e\u064f\u0650\u0652")
+                    if letter.isalpha() and random.random() < 0.2
+                    else ""
+                )
                 for letter in text
             )
         if random.random() < 0.1:
             text = random.choice(("من فضلك، ", "لو سمحت، ", "حسنًا، ", "مرحبًا، ")) + text
     if random.random() < 0.08 and len(text) > 8:
         place = random.randrange(1, len(text) - 2)
-        text = text[:place] + random.choice(("", text[place] * 2, text[place + 1] + text[place])) + text[place + 1 :]
+        text = (
+            text[:place]
+            + random.choice(("", text[place] * 2, text[place + 1] + text[place]))
+            + text[place + 1 :]
+        )
     return text
 
 
@@ -102,8 +128,15 @@ def ask(kind: str, language: Language, random: Random, *, held_out: bool, follow
 
 
 def converse(
-    pictures: Sequence[Attributes], random: Random, turns: int, *, language: Language | None = None,
-    switching: float = 0.3, held_out: bool = False, kinds: Sequence[str] = (), arrivals: Sequence[int] | None = None,
+    pictures: Sequence[Attributes],
+    random: Random,
+    turns: int,
+    *,
+    language: Language | None = None,
+    switching: float = 0.3,
+    held_out: bool = False,
+    kinds: Sequence[str] = (),
+    arrivals: Sequence[int] | None = None,
 ) -> list[Turn]:
     """Make up a conversation.
 
@@ -126,7 +159,7 @@ def converse(
     arrivals : sequence of int, optional
         Turn in which each picture arrives; the first in turn 0, later ones spread, if not given.
     """
-    speaking: Language = language or random.choice(("en", "ar"))
+    speaking: Language = language or ("en" if random.random() < 0.5 else "ar")
     if arrivals is None:
         later = random.sample(range(1, turns), len(pictures) - 1) if len(pictures) > 1 else []
         arrivals = [0, *sorted(later)][: len(pictures)]

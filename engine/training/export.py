@@ -38,8 +38,10 @@ _CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
-    "{%- for part in message['content'] %}{%- if part['type'] == 'image' %}{{- '<image>\n' }}{%- endif %}{%- endfor %}"
-    "{%- for part in message['content'] %}{%- if part['type'] == 'text' %}{{- part['text'] }}{%- endif %}{%- endfor %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'image' %}{{- '<image>\n' }}"
+    "{%- endif %}{%- endfor %}"
+    "{%- for part in message['content'] %}{%- if part['type'] == 'text' %}{{- part['text'] }}"
+    "{%- endif %}{%- endfor %}"
     "{%- endif %}{{- '<|eot_id|>' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
 )
@@ -61,7 +63,11 @@ def _processor_config() -> dict[str, Any]:
         "do_pad": True,
         "size": {"shortest_edge": IMAGE_SIDE},
         "crop_size": {"height": IMAGE_SIDE, "width": IMAGE_SIDE},
-        "do_resize": True, "do_center_crop": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
+        "do_resize": True,
+        "do_center_crop": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
         "resample": 3,
         "rescale_factor": 1 / 255,
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -99,23 +105,37 @@ def export_model(state: Mapping[str, torch.Tensor], config: Any, tokenizer: Toke
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {classic_name(key): value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()}
+    tensors = {
+        classic_name(key): value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()
+    }
     unfinished = folder / "model.safetensors.part"
     save_file(tensors, unfinished, metadata={"format": "pt"})
     unfinished.replace(folder / "model.safetensors")
     described = config.to_dict()
     described.update(architectures=["LlavaForConditionalGeneration"], dtype="bfloat16")
     _write(folder / "config.json", described)
-    ids = {name: tokenizer.token_to_id(token) for name, token in
-           (("bos_token_id", BEGIN), ("eos_token_id", END_OF_TURN), ("pad_token_id", PAD))}
+    ids = {
+        name: tokenizer.token_to_id(token)
+        for name, token in (("bos_token_id", BEGIN), ("eos_token_id", END_OF_TURN), ("pad_token_id", PAD))
+    }
     _write(folder / "generation_config.json", {**ids, "do_sample": False, "max_new_tokens": 256})
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write(folder / "tokenizer_config.json", {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": END_OF_TURN, "pad_token": PAD,
-        "image_token": IMAGE, "extra_special_tokens": {"image_token": IMAGE}, "clean_up_tokenization_spaces": False,
-        "model_input_names": ["input_ids", "attention_mask"], "model_max_length": 2048, "chat_template": _CHAT_TEMPLATE,
-        "processor_class": "LlavaProcessor",
-    })
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": BEGIN,
+            "eos_token": END_OF_TURN,
+            "pad_token": PAD,
+            "image_token": IMAGE,
+            "extra_special_tokens": {"image_token": IMAGE},
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": 2048,
+            "chat_template": _CHAT_TEMPLATE,
+            "processor_class": "LlavaProcessor",
+        },
+    )
     processor = _processor_config()
     _write(folder / "processor_config.json", processor)
     _write(folder / "preprocessor_config.json", processor["image_processor"])

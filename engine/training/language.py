@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from engine.training.structure import vision_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from random import Random
 
     from engine.prompt import PromptRenderer, Rendered
     from engine.training.phantoms import Attributes
 
-__all__ = ["Mixture", "image_features", "packed_loss", "packed_batch"]
+__all__ = ["Mixture", "image_features", "packed_batch", "packed_loss"]
 
 _SYSTEM_TOKENS = 45
 """About as many tokens stand before the first picture; only used to guess a pack's length."""
@@ -64,7 +64,7 @@ def _filled(make: Callable[[], Rendered], length: int, shared: int) -> Pack:
 def packed_batch(
     attributes: Sequence[Attributes], renderer: PromptRenderer, pad: int, random: Random, mixture: Mixture
 ) -> tuple[PackedBatch, list[int]]:
-    """Conversations about these pictures, and which picture fills each image slot."""
+    """Make conversations about these pictures; name the picture of each image slot."""
     pixels, numbers = _stand_ins(len(attributes))
 
     def rendered(turns: Sequence[Turn], *chosen: int) -> Rendered:
@@ -86,13 +86,15 @@ def packed_batch(
     shared = renderer.profile.image_length + _SYSTEM_TOKENS
     packs = [_filled(partial(about, index), mixture.length, shared) for index in range(len(attributes))]
     if random.random() < mixture.text_packs:
-        packs.append(_filled(lambda: without(random.randrange(len(attributes))), mixture.length, _SYSTEM_TOKENS))
+        packs.append(
+            _filled(lambda: without(random.randrange(len(attributes))), mixture.length, _SYSTEM_TOKENS)
+        )
     batch = collate(packs, pad)
     return batch, [numbers[digest] for digest in batch.digests]
 
 
 def image_features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """What the projector reads, without a gradient; (batch, patches, vision width)."""
+    """Compute what the projector reads, without a gradient; (batch, patches, vision width)."""
     with torch.no_grad():
         return vision_states(model.model.vision_tower, pixels)[-1]
 

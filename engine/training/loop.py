@@ -25,7 +25,8 @@ def optimisers(
     From random weights Muon needs about half the steps AdamW does; ``match_rms_adamw`` makes one rate
     fit both.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
             (matrices if parameter.ndim == 2 and "layers." in name else others).append(parameter)
@@ -105,7 +106,9 @@ def run(
         keep = min(0.95, 1 - 1 / step)
         figures = {"loss": float(loss.detach()), **figures}
         first = first or figures["loss"]
-        average |= {key: keep * average.get(key, value) + (1 - keep) * value for key, value in figures.items()}
+        average |= {
+            key: keep * average.get(key, value) + (1 - keep) * value for key, value in figures.items()
+        }
         if step % 20 == 0:
             words = " ".join(f"{key} {value:.3f}" for key, value in average.items())
             report(f"{name}: step {step}, {(time.monotonic() - begun) / 60:.1f} min, {words}")

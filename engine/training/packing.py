@@ -39,8 +39,10 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedBatch:
-    """Packs as tensors; ids, labels and positions are int64 (batch, length), the mask is boolean
-    (batch, 1, length, length), True where attention is allowed.
+    """Packs as tensors.
+
+    Ids, labels and positions are int64 (batch, length); the mask is boolean (batch, 1, length, length),
+    True where attention is allowed.
     """
 
     ids: torch.Tensor
@@ -59,7 +61,7 @@ def _virtual(rendered: Rendered) -> list[object]:
 
 
 def _shared_length(conversations: Sequence[Rendered]) -> int:
-    """Length of the common beginning, cut before any image that is not wholly in it and before any learned token."""
+    """Length of the common beginning; no part of an image and no learned token is in it."""
     virtual = [_virtual(one) for one in conversations]
     limit = min(len(ids) for ids in virtual) - 1
     shared = 0

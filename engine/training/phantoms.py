@@ -26,7 +26,14 @@ NOTHING = "nothing"
 """Kind of a picture that shows no examination."""
 _LONGER_SIDE = 224
 _SMALL, _LARGE = (0.03, 0.041), (0.075, 0.105)
-_KIND_WEIGHTS = {"ct_head": 1.3, "mr_head": 1.5, "chest_film": 1.2, "bone_scan": 0.5, "ct_spine": 0.8, "mr_limb": 0.8}
+_KIND_WEIGHTS = {
+    "ct_head": 1.3,
+    "mr_head": 1.5,
+    "chest_film": 1.2,
+    "bone_scan": 0.5,
+    "ct_spine": 0.8,
+    "mr_limb": 0.8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,11 @@ def render(attributes: Attributes, random: Random) -> Phantom:
 
 
 def _sides(aspect: float, longer: int) -> tuple[int, int]:
-    return (longer, max(24, round(longer / aspect))) if aspect >= 1 else (max(24, round(longer * aspect)), longer)
+    return (
+        (longer, max(24, round(longer / aspect)))
+        if aspect >= 1
+        else (max(24, round(longer * aspect)), longer)
+    )
 
 
 def _lesion(
@@ -121,7 +132,11 @@ def _lesion(
     sign = -1 if attributes.side == "left" else 1
     longer = max(canvas.width, canvas.height)
     radius = random.uniform(*(_SMALL if attributes.size == "small" else _LARGE)) * longer
-    x = (1 + sign * max(random.uniform(*field[:2]), (radius * 0.75 + 6) / (canvas.width / 2))) / 2 * canvas.width
+    x = (
+        (1 + sign * max(random.uniform(*field[:2]), (radius * 0.75 + 6) / (canvas.width / 2)))
+        / 2
+        * canvas.width
+    )
     y = (1 + random.uniform(*field[2:])) / 2 * canvas.height
     angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     wobble = 1 + 0.12 * np.sin(3 * angles + random.uniform(0, 6)) + random.uniform(-0.08, 0.08)
@@ -158,9 +173,9 @@ def _lesion_paints(
 
 
 def _develop(canvas: Canvas, attributes: Attributes, random: Random) -> NDArray[np.uint8]:
-    """Blur, texture, window, noise, marks, borders, resampling and JPEG: what a real file has been through."""
+    """Blur, texture, window, noise, marks, borders, resampling, JPEG: what a real file went through."""
     image = canvas.image.filter(ImageFilter.GaussianBlur(random.uniform(0.4, 1.3)))
-    values = np.asarray(image, dtype=np.float32)
+    values: NDArray[np.floating] = np.asarray(image, dtype=np.float32)
     values = values if values.ndim == 3 else values[..., None]
     height, width = values.shape[:2]
     texture = smooth_noise(random, height, width, random.uniform(3, 9)) * random.uniform(2, 9)
@@ -186,7 +201,11 @@ def _decorate(image: Image.Image, random: Random, *, colour: bool) -> Image.Imag
     width, height = image.size
     level = (random.choice((255, 230, 180)),) * 3
     if not colour and random.random() < 0.3:
-        for mark, place in (("R", (3, height // 2)), ("L", (width - 10, height // 2)), ("A", (width // 2, 1))):
+        for mark, place in (
+            ("R", (3, height // 2)),
+            ("L", (width - 10, height // 2)),
+            ("A", (width // 2, 1)),
+        ):
             pen.text(place, mark, fill=level)
     if random.random() < 0.15:
         pen.text((3, height - 12), random.choice(("R", "L", "W 400 L 40", "Se 3 Im 21", "5 cm")), fill=level)
@@ -216,26 +235,41 @@ def _resample(image: Image.Image, attributes: Attributes, random: Random) -> Ima
 
 
 def _nothing(random: Random) -> NDArray[np.uint8]:
-    """A picture that shows no examination: plain, noise, a gradient, shapes or a test pattern."""
+    """Draw what is no examination: a plain area, noise, a gradient, shapes or a test pattern."""
     width, height = _sides(random.uniform(0.6, 1.7), random.randint(64, 256))
     generator = np.random.default_rng(random.getrandbits(32))
     style = random.choice(("plain", "plain", "noise", "gradient", "shapes", "grid", "clouds", "text"))
-    colour = tuple(random.randint(0, 255) for _ in range(3)) if random.random() < 0.5 else (random.randint(0, 255),) * 3
+    colour = (
+        tuple(random.randint(0, 255) for _ in range(3))
+        if random.random() < 0.5
+        else (random.randint(0, 255),) * 3
+    )
     if random.random() < 0.2:
         colour = random.choice(((0, 0, 0), (255, 255, 255), (127, 127, 127), (122, 116, 104)))
-    base = np.broadcast_to(np.array(colour, dtype=np.float32), (height, width, 3)).copy()
+    base: NDArray[np.floating] = np.broadcast_to(
+        np.array(colour, dtype=np.float32), (height, width, 3)
+    ).copy()
     if style == "noise":
         channels = random.choice((1, 3))
-        base = np.clip(127 + generator.standard_normal((height, width, channels)) * random.uniform(20, 90), 0, 255)
+        base = np.clip(
+            127 + generator.standard_normal((height, width, channels)) * random.uniform(20, 90), 0, 255
+        )
         base = np.broadcast_to(base, (height, width, 3))
     elif style == "gradient":
-        ramp = np.linspace(0, 255, width)[None, :] if random.random() < 0.5 else np.linspace(255, 0, height)[:, None]
+        ramp = (
+            np.linspace(0, 255, width)[None, :]
+            if random.random() < 0.5
+            else np.linspace(255, 0, height)[:, None]
+        )
         base = np.broadcast_to(ramp[..., None], (height, width, 3)) * (np.array(colour) / 255 * 0.6 + 0.4)
     elif style == "clouds":
         base = base * 0.5 + 64 + smooth_noise(random, height, width, random.uniform(8, 60))[..., None] * 90
     image = Image.fromarray(np.clip(base, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)
-    paint = lambda: tuple(random.randint(0, 255) for _ in range(3))  # noqa: E731
+
+    def paint() -> tuple[int, ...]:
+        return tuple(random.randint(0, 255) for _ in range(3))
+
     if style == "shapes":
         for _ in range(random.randint(1, 9)):
             x, y = random.uniform(0, width), random.uniform(0, height)
@@ -247,8 +281,12 @@ def _nothing(random: Random) -> NDArray[np.uint8]:
         for x in range(0, width, step):
             for y in range(0, height, step):
                 if random.random() < 0.5:
-                    pen.rectangle([x, y, x + step, y + step], fill=paint() if random.random() < 0.5 else colour)
+                    pen.rectangle(
+                        [x, y, x + step, y + step], fill=paint() if random.random() < 0.5 else colour
+                    )
     elif style == "text":
         for row in range(4, height, 14):
-            pen.text((4, row), "".join(random.choices("abcdefghij klmno pqrst", k=width // 7)), fill=(0, 0, 0))
+            pen.text(
+                (4, row), "".join(random.choices("abcdefghij klmno pqrst", k=width // 7)), fill=(0, 0, 0)
+            )
     return np.asarray(image)

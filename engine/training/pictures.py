@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["CATEGORIES", "IMAGE_SIDE", "PATCH", "PictureBatch", "label_of", "lesion_map", "normalise", "picture_stream", "squared"]
+__all__ = [
+    "CATEGORIES",
+    "IMAGE_SIDE",
+    "PATCH",
+    "PictureBatch",
+    "label_of",
+    "lesion_map",
+    "normalise",
+    "picture_stream",
+    "squared",
+]
 
 IMAGE_SIDE, PATCH = 192, 16
 """Pixels along the square image and along one patch of the vision tower."""
@@ -111,7 +121,7 @@ def lesion_map(phantom: Phantom) -> NDArray[np.float32]:
     reach = 0.5 / across
     gap_x = np.maximum(np.abs(middles - centre_x) - reach, 0)
     gap_y = np.maximum(np.abs(middles - centre_y) - reach, 0)
-    touched = gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < (radius * 0.9) ** 2
+    touched: NDArray[np.bool_] = gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < (radius * 0.9) ** 2
     return touched.astype(np.float32).reshape(-1)
 
 
@@ -131,7 +141,9 @@ def _produce(channel: multiprocessing.Queue[PictureBatch], seed: int, size: int,
         channel.put(_batch(random, size, nothing))
 
 
-def picture_stream(seed: int, size: int, *, nothing: float = 0.08, background: bool = True) -> Iterator[PictureBatch]:
+def picture_stream(
+    seed: int, size: int, *, nothing: float = 0.08, background: bool = True
+) -> Iterator[PictureBatch]:
     """Endless batches from one seed; drawn in a second process when ``background``."""
     if not background:
         random = Random(seed)

@@ -62,7 +62,9 @@ def align_projector(
     model.requires_grad_(False)  # noqa: FBT003
     projector = model.model.multi_modal_projector
     projector.requires_grad_(True)  # noqa: FBT003
-    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(projector.parameters(), lr=_STAGE_1_RATE, weight_decay=0.0)]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(projector.parameters(), lr=_STAGE_1_RATE, weight_decay=0.0)
+    ]
     figures = run("stage 1, projector", loss_of, made, minutes, schedule=cosine, report=report)
     model.requires_grad_(True)  # noqa: FBT003
     return figures

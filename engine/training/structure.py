@@ -22,16 +22,45 @@ def demo_config(
     from transformers import LlavaConfig
 
     vision = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    text = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
     if not tiny:
-        vision = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 3}
-        text = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
+        vision = {
+            "hidden_size": 192,
+            "intermediate_size": 768,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 3,
+        }
+        text = {
+            "hidden_size": 256,
+            "intermediate_size": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        }
     return LlavaConfig(
-        vision_config={"model_type": "clip_vision_model", "image_size": IMAGE_SIDE, "patch_size": PATCH, **vision},
+        vision_config={
+            "model_type": "clip_vision_model",
+            "image_size": IMAGE_SIDE,
+            "patch_size": PATCH,
+            **vision,
+        },
         text_config={
-            "model_type": "llama", **text, "vocab_size": vocabulary, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-            "max_position_embeddings": 2048, "bos_token_id": begin, "eos_token_id": end_of_turn,
-            "pad_token_id": pad, "tie_word_embeddings": False,
+            "model_type": "llama",
+            **text,
+            "vocab_size": vocabulary,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "max_position_embeddings": 2048,
+            "bos_token_id": begin,
+            "eos_token_id": end_of_turn,
+            "pad_token_id": pad,
+            "tie_word_embeddings": False,
         },
         image_token_index=image_token,
         image_seq_length=IMAGE_LENGTH,

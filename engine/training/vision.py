@@ -46,8 +46,10 @@ class PictureReader(nn.Module):
         self.words = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, count))
         self.pooled = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, count))
 
-    def forward(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Lesion logits of the middle and last layer, its words there, and the picture's words per patch and pooled."""
+    def forward(
+        self, pixels: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits: lesion (two layers), its words there, the picture's words per patch and pooled."""
         states = vision_states(self.tower, pixels)
         middle = states[max(0, len(states) - 3)]
         dense = [self.middle(middle)[..., 0], self.final(states[-1])[..., 0]]
@@ -59,16 +61,26 @@ class PictureReader(nn.Module):
         """Weighted sum of all targets; shares of right words per category (``*``: by the pooled head)."""
         dense, local, words, pooled = self(normalise(batch.pixels))
         target, labels = torch.from_numpy(batch.lesions), torch.from_numpy(batch.labels)
-        dense, local, words, pooled = [one.float() for one in dense], local.float(), words.float(), pooled.float()
+        dense, local, words, pooled = (
+            [one.float() for one in dense],
+            local.float(),
+            words.float(),
+            pooled.float(),
+        )
         balance = torch.tensor(_LESION_BALANCE)
         dense_loss = sum(
-            (_DENSE_WEIGHT / 2 * F.binary_cross_entropy_with_logits(one, target, pos_weight=balance) for one in dense),
+            (
+                _DENSE_WEIGHT / 2 * F.binary_cross_entropy_with_logits(one, target, pos_weight=balance)
+                for one in dense
+            ),
             start=torch.zeros(()),
         )
         total = dense_loss
         # "a lesion on the left lies here" is learned long before "the lesion of this picture is on the left"
         wanted = torch.stack([labels[:, column] == number for column, number in _LOCAL], dim=-1).float()
-        named = F.binary_cross_entropy_with_logits(local, target[..., None] * wanted[:, None], pos_weight=balance)
+        named = F.binary_cross_entropy_with_logits(
+            local, target[..., None] * wanted[:, None], pos_weight=balance
+        )
         total = total + _LOCAL_WEIGHT * named
         right = {"local": float(named.detach()), "dense": float(dense_loss.detach() / _DENSE_WEIGHT)}
         widths = [len(names) for names in CATEGORIES.values()]
@@ -84,4 +96,3 @@ class PictureReader(nn.Module):
             right[name] = float((each[known].mean(1).argmax(-1) == wanted).float().mean())
             right[f"{name}*"] = float((whole[known].argmax(-1) == wanted).float().mean())
         return total, right
-

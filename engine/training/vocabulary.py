@@ -15,23 +15,48 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["BEGIN", "CONTROL_TOKENS", "END_OF_TURN", "IMAGE", "PAD", "VOCABULARY_SIZE", "train_tokenizer", "weighted_tokens"]
+__all__ = [
+    "BEGIN",
+    "CONTROL_TOKENS",
+    "END_OF_TURN",
+    "IMAGE",
+    "PAD",
+    "VOCABULARY_SIZE",
+    "train_tokenizer",
+    "weighted_tokens",
+]
 
 VOCABULARY_SIZE = 2304
 """Rows of the embedding: at most 2,276 byte pairs and the control tokens below."""
 BEGIN, END_OF_TURN, PAD, IMAGE = "<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>", "<image>"
 CONTROL_TOKENS = (
-    BEGIN, "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>", PAD,
-    "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", END_OF_TURN, "<|python_tag|>",
-    *(f"<|reserved_special_token_{number}|>" for number in range(3, 10)), IMAGE,
+    BEGIN,
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>",
+    PAD,
+    "<|reserved_special_token_2|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    END_OF_TURN,
+    "<|python_tag|>",
+    *(f"<|reserved_special_token_{number}|>" for number in range(3, 10)),
+    IMAGE,
 )
 """Llama 3.1's control tokens; the last reserved one carries the name ``<image>``."""
 _SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _EXTRA = (
-    "system", "user", "assistant", SYSTEM_TEXT, "0 1 2 3 4 5 6 7 8 9 10 mm cm kg mg",
-    "fracture pneumonia oedema haemorrhage infarct liver kidney spleen heart lung brain bone vessel tumour cyst",
+    "system",
+    "user",
+    "assistant",
+    SYSTEM_TEXT,
+    "0 1 2 3 4 5 6 7 8 9 10 mm cm kg mg",
+    "fracture pneumonia oedema haemorrhage infarct liver kidney spleen heart lung brain bone vessel",
+    "tumour cyst",
     "كسر ذات الرئة وذمة نزف احتشاء كبد كلية طحال قلب رئة دماغ عظم وعاء ورم كيس",
 )
 
@@ -59,8 +84,8 @@ def train_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
     split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE - len(CONTROL_TOKENS),
         min_frequency=2,
@@ -69,7 +94,9 @@ def train_tokenizer() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
+    )
     return tokenizer
 
 

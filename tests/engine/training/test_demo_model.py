@@ -41,7 +41,11 @@ def test_all_phases_lower_the_loss_and_leave_an_openable_folder(tmp_path: Path) 
     export_model(shop.model.state_dict(), shop.model.config, shop.tokenizer, tmp_path / "out")
     loaded = load(tmp_path / "out", LoadOptions(device="cpu", dtype="float32"))
     image = ImagePart(np.zeros((30, 50, 3), dtype=np.uint8))
-    events = list(LocalBackend(loaded).stream([Message.of("user", image, "Which side?")], GenerationOptions(max_new_tokens=4)))
+    events = list(
+        LocalBackend(loaded).stream(
+            [Message.of("user", image, "Which side?")], GenerationOptions(max_new_tokens=4)
+        )
+    )
     assert any(isinstance(event, Delta) for event in events)
 
     again = Workshop(seed=9, tiny=True, tokenizer=shop.tokenizer)
@@ -67,7 +71,9 @@ def test_stage_2_never_touches_the_vision_tower(shop: Workshop) -> None:
     before = _copy(shop.model)
     pictures = shop.pictures(8, 2)
     small = Mixture(length=320, turns=2)
-    fine_tune(shop.model, lambda: shop.conversation_loss(pictures, small), 0.05, rate=1e-2, report=lambda _: None)
+    fine_tune(
+        shop.model, lambda: shop.conversation_loss(pictures, small), 0.05, rate=1e-2, report=lambda _: None
+    )
     assert set(shop.model.state_dict()) == set(before)
     changed = _changed(before, shop.model)
     assert any(".language_model.layers." in name for name in changed)

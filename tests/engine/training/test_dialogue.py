@@ -29,7 +29,7 @@ def test_patterns_expand_to_every_choice() -> None:
 @pytest.mark.parametrize("language", ["en", "ar"])
 @pytest.mark.parametrize("kind", ALL_TYPES)
 def test_enough_wordings_and_none_shared(kind: str, language: str) -> None:
-    """At least 12 wordings to learn from and 4 held out, which are not among the former, whatever the typing."""
+    """At least 12 wordings to learn from and 4 held out; the two differ by more than punctuation."""
     learned = {_plain(text) for text in questions(kind, language, held_out=False)}
     kept = {_plain(text) for text in questions(kind, language, held_out=True)}
     assert len(learned) >= 12
@@ -56,8 +56,16 @@ def test_both_languages_have_the_same_types() -> None:
 def test_arabic_holds_no_latin_words() -> None:
     """Arabic questions and answers use Latin letters for codes only."""
     random = Random(2)
-    texts = [text for kind in ALL_TYPES for held in (False, True) for text in questions(kind, "ar", held_out=held)]
-    texts += [text for table in (FOLLOW_UPS, FOLLOW_UPS_HELD_OUT) for patterns in table["ar"].values() for p in patterns for text in expand(p)]
+    texts = [
+        text for kind in ALL_TYPES for held in (False, True) for text in questions(kind, "ar", held_out=held)
+    ]
+    texts += [
+        text
+        for table in (FOLLOW_UPS, FOLLOW_UPS_HELD_OUT)
+        for patterns in table["ar"].values()
+        for p in patterns
+        for text in expand(p)
+    ]
     for _ in range(300):
         now, before = draw_attributes(random), draw_attributes(random)
         texts += [answer(kind, "ar", now, before) for kind in ALL_TYPES]
@@ -71,7 +79,9 @@ def test_english_answers_hold_no_arabic() -> None:
     random = Random(2)
     for _ in range(100):
         for kind in ALL_TYPES:
-            assert not re.search("[\u0600-\u06ff]", answer(kind, "en", draw_attributes(random), draw_attributes(random)))
+            assert not re.search(
+                "[\u0600-\u06ff]", answer(kind, "en", draw_attributes(random), draw_attributes(random))
+            )
 
 
 WORDS = {
@@ -89,8 +99,14 @@ def test_answers_agree_with_the_attributes(kind: str, language: str) -> None:
     for _ in range(200):
         shown = draw_attributes(random)
         words = WORDS[kind][language]
-        said = {text: {word for word, spelt in words.items() if spelt in text} for text in (
-            answer(kind, language, shown), caption(language, shown), answer("report", language, shown))}
+        said = {
+            text: {word for word, spelt in words.items() if spelt in text}
+            for text in (
+                answer(kind, language, shown),
+                caption(language, shown),
+                answer("report", language, shown),
+            )
+        }
         for text, found in said.items():
             assert found == ({getattr(shown, kind)} if shown.lesion else set()), text
 
@@ -128,7 +144,9 @@ def test_answer_follows_the_language_of_its_question() -> None:
 def test_latest_picture_is_the_one_asked_about() -> None:
     """After a second picture arrives, answers are about it; comparing names both."""
     random = Random(5)
-    first = Attributes("ct_head", "CT", "head", "axial", "plain", "good", lesion=False, side="", size="", tone="")
+    first = Attributes(
+        "ct_head", "CT", "head", "axial", "plain", "good", lesion=False, side="", size="", tone=""
+    )
     second = Attributes("fundus", "fundus", "eye", "", "", "good", lesion=False, side="", size="", tone="")
     kinds = ("body", "body", "compare")
     turns = converse([first, second], random, 3, language="en", switching=0, kinds=kinds, arrivals=[0, 1])

@@ -41,7 +41,9 @@ def _loss(shop: Any, packs: list[Any], features: torch.Tensor) -> tuple[float, i
 def test_packed_loss_equals_unpacked_loss(shop: Any) -> None:
     """The mean over all learned tokens is the same packed and one by one, also with a second picture."""
     conversations = _conversations(shop)
-    features = image_features(shop.model, torch.randn(2, 3, 192, 192, generator=torch.Generator().manual_seed(1)))
+    features = image_features(
+        shop.model, torch.randn(2, 3, 192, 192, generator=torch.Generator().manual_seed(1))
+    )
     together, count = _loss(shop, [pack(conversations)], features)
     apart = [_loss(shop, [pack([one])], features) for one in conversations]
     assert count == sum(tokens for _, tokens in apart)
@@ -51,7 +53,9 @@ def test_packed_loss_equals_unpacked_loss(shop: Any) -> None:
 def test_another_conversation_never_shows_through(shop: Any) -> None:
     """The first conversation's loss does not depend on what it is packed with."""
     conversations = _conversations(shop)
-    features = image_features(shop.model, torch.randn(2, 3, 192, 192, generator=torch.Generator().manual_seed(1)))
+    features = image_features(
+        shop.model, torch.randn(2, 3, 192, 192, generator=torch.Generator().manual_seed(1))
+    )
     pair, count = _loss(shop, [pack(conversations[:2])], features)
     first, first_count = _loss(shop, [pack(conversations[:1])], features)
     second, second_count = _loss(shop, [pack(conversations[1:2])], features)

@@ -30,7 +30,10 @@ def test_equal_seeds_give_equal_bytes() -> None:
     for one, other in zip(first, second, strict=True):
         assert one.attributes == other.attributes
         assert one.pixels.tobytes() == other.pixels.tobytes()
-    assert render(_plain("ct_head"), Random(1)).pixels.tobytes() != render(_plain("ct_head"), Random(2)).pixels.tobytes()
+    assert (
+        render(_plain("ct_head"), Random(1)).pixels.tobytes()
+        != render(_plain("ct_head"), Random(2)).pixels.tobytes()
+    )
 
 
 @pytest.mark.parametrize("kind", [one.name for one in KINDS if one.tones])
@@ -59,7 +62,9 @@ def test_size_words_do_not_overlap(kind: str) -> None:
     """Every small lesion is smaller than every large one, against the longer side."""
     radii = {
         size: [
-            render(replace(_plain(kind), lesion=True, side="left", size=size, tone="bright"), Random(seed)).lesion_box[2]
+            render(
+                replace(_plain(kind), lesion=True, side="left", size=size, tone="bright"), Random(seed)
+            ).lesion_box[2]
             for seed in range(12)
         ]
         for size in ("small", "large")
@@ -71,7 +76,9 @@ def test_noise_is_measurable() -> None:
     """A noisy picture has more fine grain than a good one of the same kind."""
     grain = {}
     for quality in ("good", "noisy"):
-        pixels = [render(replace(_plain("ct_head"), quality=quality), Random(seed)).pixels for seed in range(8)]
+        pixels = [
+            render(replace(_plain("ct_head"), quality=quality), Random(seed)).pixels for seed in range(8)
+        ]
         grain[quality] = [float(np.abs(np.diff(one.astype(float), axis=1)).mean()) for one in pixels]
     assert max(grain["good"]) < np.median(grain["noisy"])
 
@@ -79,7 +86,12 @@ def test_noise_is_measurable() -> None:
 def test_enhanced_vessels_are_brighter() -> None:
     """Contrast changes the picture: more bright pixels in an enhanced abdomen of the same seed."""
     plain, enhanced = (
-        np.mean([(render(replace(_plain("ct_abdomen"), contrast=word), Random(seed)).pixels > 190).mean() for seed in range(6)])
+        np.mean(
+            [
+                (render(replace(_plain("ct_abdomen"), contrast=word), Random(seed)).pixels > 190).mean()
+                for seed in range(6)
+            ]
+        )
         for word in ("plain", "enhanced")
     )
     assert enhanced > plain
@@ -105,7 +117,7 @@ def test_lesion_map_lies_on_the_lesion_after_padding() -> None:
     for seed in range(6):
         phantom = render(wanted, Random(seed))
         marked = lesion_map(phantom).reshape(across, across)
-        rows, columns = np.nonzero(marked)
+        _, columns = np.nonzero(marked)
         height, width = phantom.pixels.shape[:2]
         side = max(height, width)
         expected = (phantom.lesion_box[0] * width + (side - width) / 2) / side
