@@ -9,27 +9,35 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.convert import RENAMES, image_token_id, llava_config
+from engine.adapters import Adapters, is_adapter, read_adapter
 from engine.errors import (
+    AdapterBaseMissingError,
+    AdapterError,
     CheckpointError,
-    CheckpointKeysError,
     CheckpointNotFoundError,
     MissingTokenizerError,
     UnsupportedCheckpointError,
 )
+from engine.memory import check_memory
+from engine.precision import check_quantisation, choose_device, choose_dtype, quantise_on_cpu
 from engine.prompt import PromptProfile, PromptRenderer
+from engine.weights import LoadProgress, Placement, load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from engine.messages import ImagePart
+    from engine.precision import Quantisation
 
 __all__ = [
     "LoadOptions",
+    "LoadProgress",
     "LoadedModel",
     "bos_count",
     "choose_device",
@@ -40,11 +48,15 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("bimedix2.engine")
+_KINDS = ("llava", "llava_llama", "phi3_v")
+"""The ``model_type`` of what is opened."""
 _BOS_COUNT = {"llava": 1, "llava_llama": 2}
-"""Kinds of ``config.json`` that are opened, with their copies of ``<|begin_of_text|>``: upstream trained the
-original ones with 2, see :class:`engine.prompt.PromptProfile`."""
-_STOP_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
-"""Llama 3.1 ends a turn with any of these; the original configs name only the last."""
+"""Copies of ``<|begin_of_text|>``: upstream trained the original checkpoints with 2, see
+:class:`engine.prompt.PromptProfile`."""
+_STOP_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
+"""Llama 3.1 ends a turn with any of the first three, of which the original configs name only the last;
+Phi-3 with one of the others."""
+_UNUSED_TOKENS = ("<|reserved_special_token_", "<|placeholder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +64,15 @@ class LoadOptions:
     """How to load."""
 
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N``, or ``split``: every GPU and what is left in main memory."""
     dtype: str = "auto"
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
     threads: int = 0
     """CPU threads; 0 leaves torch's own choice. torch keeps one number for the whole process."""
+    quantisation: Quantisation = "none"
+    """``int8`` or ``int4`` by bitsandbytes, for GPUs; ``cpu-int8`` for CPUs, there about twice as fast."""
+    check_memory: bool = True
+    """Refuse a model that would not fit, before loading it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +80,7 @@ class LoadedModel:
     """A model with everything needed to ask it."""
 
     name: str
-    """Folder name or Hub id; also the first part of every cache key."""
+    """Folder name or Hub id."""
     model: Any
     """``transformers.LlavaForConditionalGeneration``, in evaluation mode."""
     renderer: PromptRenderer
@@ -79,6 +95,22 @@ class LoadedModel:
     dtype: torch.dtype
     reason: str
     """Why this device and precision, in one English sentence."""
+    adapters: Adapters = field(init=False)
+    """Adapters attached to the model, none at first."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adapters", Adapters(self.model, self.name))
+
+    @property
+    def cache_key(self) -> str:
+        """Identity of the weights that compute now, the active adapter's included."""
+        return self.adapters.key(self.adapters.active)
+
+    def image_features(self, image: ImagePart) -> torch.Tensor:
+        """Features of an image as the language model takes them, shape (image tokens, hidden size)."""
+        output = self.model.get_image_features(pixel_values=self.pixel_values(image))
+        features: torch.Tensor = output.pooler_output[0]
+        return features
 
     def pixel_values(self, image: ImagePart) -> torch.Tensor:
         """Prepare an image for the vision tower.
@@ -95,15 +127,42 @@ class LoadedModel:
         return values
 
 
-def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
+class CroppingModel(LoadedModel):
+    """A model that reads several squares of an image; ``image_processor`` is a ``CropSettings``."""
+
+    __slots__ = ()
+
+    def image_features(self, image: ImagePart) -> torch.Tensor:
+        """Features of an image as the language model takes them, shape (image tokens, hidden size)."""
+        from engine.crops import cut
+
+        inputs, grid = cut(image.pixels, self.image_processor)
+        features: torch.Tensor = self.model.image_features(inputs.to(self.device, self.dtype), grid)
+        return features
+
+    def pixel_values(self, image: ImagePart) -> torch.Tensor:
+        """Prepare an image, shape (1 + squares, 3, side, side): the whole image, then its squares."""
+        from engine.crops import cut
+
+        return cut(image.pixels, self.image_processor)[0].to(self.device, self.dtype)
+
+
+def load(
+    source: str | Path,
+    options: LoadOptions | None = None,
+    progress: Callable[[LoadProgress], None] | None = None,
+) -> LoadedModel:
     """Open a checkpoint.
 
     Parameters
     ----------
     source : str or Path
-        A folder with ``config.json``, or the id of a checkpoint that the Hub's local cache holds.
+        A folder with ``config.json``, or the id of a checkpoint that the Hub's local cache holds. A
+        folder with an adapter opens the model it was made for and switches to the adapter.
     options : LoadOptions, optional
         Device, precision and threads.
+    progress : callable, optional
+        Told how far the weights are loaded, a few times a second.
 
     Raises
     ------
@@ -115,13 +174,21 @@ def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
         If the tensors do not fit it.
     MissingTokenizerError
         If there is no usable ``tokenizer.json``.
+    NotEnoughMemoryError
+        If the model would not fit; says what would.
+    QuantisationError
+        If the quantisation cannot be used here.
+    AdapterBaseMissingError
+        If the source is an adapter and the model it was made for is not on this computer.
     """
     options = options or LoadOptions()
     folder = _folder_of(source)
+    if is_adapter(folder):
+        return _load_adapter(folder, options, progress)
     config = read_config(folder)
     kind = config.get("model_type")
-    if kind not in _BOS_COUNT:
-        expected = " or ".join(map(repr, _BOS_COUNT))
+    if kind not in _KINDS:
+        expected = " or ".join(map(repr, _KINDS))
         raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
 
     import torch
@@ -130,22 +197,87 @@ def load(source: str | Path, options: LoadOptions | None = None) -> LoadedModel:
         torch.set_num_threads(options.threads)
     device, device_reason = choose_device(options.device)
     dtype, dtype_reason = choose_dtype(options.dtype, device)
+    check_quantisation(options.quantisation, device)
+    if options.quantisation == "cpu-int8":
+        dtype, dtype_reason = torch.float32, "int8 on the CPU was asked for"
+    elif options.quantisation != "none":
+        dtype_reason = f"{options.quantisation} was asked for, {dtype_reason}"
+    placement = Placement(device, dtype, options.quantisation, split=options.device == "split")
     tokenizer = load_tokenizer(folder)
-    model = _load_weights(folder, config, tokenizer, dtype).to(device).eval()
-    profile = _profile(model.config, bos_count(config))
-    renderer = PromptRenderer(tokenizer, profile, str(source))
-    return LoadedModel(
+    if options.check_memory:
+        check_memory(source, folder, config, placement)
+    model = load_weights(folder, config, tokenizer, placement, progress)
+    parts = _phi3_parts if kind == "phi3_v" else _llava_parts
+    renderer, image_processor = parts(folder, config, model, tokenizer, str(source))
+    return (CroppingModel if kind == "phi3_v" else LoadedModel)(
         name=str(source),
         model=model,
         renderer=renderer,
-        image_processor=_image_processor(folder, model.config),
+        image_processor=image_processor,
         tokenizer=tokenizer,
         stop_ids=_stop_ids(model, tokenizer),
-        suppressed_ids=_suppressed_ids(profile, tokenizer),
+        suppressed_ids=_suppressed_ids(renderer.profile, tokenizer),
         device=device,
         dtype=dtype,
         reason=f"{device_reason}; {dtype_reason}",
     )
+
+
+def _llava_parts(
+    folder: Path, config: dict[str, Any], model: Any, tokenizer: Any, source: str
+) -> tuple[PromptRenderer, Any]:
+    profile = _profile(model.config, bos_count(config))
+    return PromptRenderer(tokenizer, profile, source), _image_processor(folder, model.config)
+
+
+def _phi3_parts(
+    folder: Path, _config: dict[str, Any], model: Any, tokenizer: Any, source: str
+) -> tuple[PromptRenderer, Any]:
+    from engine import phi3v
+    from engine.crops import crop_grid, image_tokens
+
+    settings = phi3v.crop_settings(folder, model.config)
+    patches = settings.side // model.config.vision_config.patch_size
+
+    def image_length(image: ImagePart) -> int:
+        rows, columns, _ = image.pixels.shape
+        return image_tokens(crop_grid(rows, columns, settings), patches)
+
+    text = model.config.text_config
+    profile = PromptProfile(
+        image_token_id=phi3v.image_token_id(tokenizer, folder),
+        image_length=image_tokens(crop_grid(1, 1, settings), patches),
+        # further on, longrope takes other frequencies, and keys already computed would be wrong
+        context_length=min(text.max_position_embeddings, text.original_max_position_embeddings),
+        system_text="",
+        layout="phi3",
+    )
+    return PromptRenderer(tokenizer, profile, source, image_length), settings
+
+
+def _load_adapter(
+    folder: Path, options: LoadOptions, progress: Callable[[LoadProgress], None] | None
+) -> LoadedModel:
+    """Open the model an adapter was made for, and switch to the adapter.
+
+    Layers that torch has made int8 take no adapter: there it is merged first.
+    """
+    adapter = read_adapter(folder)
+    try:
+        base = _folder_of(adapter.base)
+    except CheckpointNotFoundError as error:
+        raise AdapterBaseMissingError(source=folder, base=adapter.base or "(not named)") from error
+    if is_adapter(base):
+        raise AdapterError(source=folder, reason=f"the model it was made for ({base}) is an adapter itself")
+    on_cpu_int8 = options.quantisation == "cpu-int8"
+    whole = replace(options, quantisation="none", dtype="float32") if on_cpu_int8 else options
+    loaded = load(adapter.base, whole, progress)
+    name = loaded.adapters.attach(folder)
+    loaded.adapters.use(name)
+    if on_cpu_int8:
+        loaded.adapters.merge(name)
+        quantise_on_cpu(loaded.model)
+    return loaded
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -168,59 +300,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def choose_device(wish: str = "auto") -> tuple[torch.device, str]:
-    """Choose where to compute, and say why.
-
-    Raises
-    ------
-    CheckpointError
-        If CUDA was asked for and is not there.
-    """
-    import torch
-
-    if wish == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda"), f"{torch.cuda.get_device_name(0)} found"
-        return torch.device("cpu"), "no GPU found: computing on the CPU"
-    device = torch.device(wish)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        reason = f"the device {wish} was asked for, but torch finds no CUDA; choose auto or cpu"
-        raise CheckpointError(source=wish, reason=reason)
-    return device, f"{wish} was asked for"
-
-
-def choose_dtype(wish: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """Choose the precision, and say why.
-
-    Notes
-    -----
-    A CPU without bfloat16 instructions multiplies bfloat16 matrices several times slower than float32
-    ones, so float32 is the choice there although it takes twice the memory.
-    """
-    import torch
-
-    if wish != "auto":
-        return getattr(torch, wish), f"{wish} was asked for"
-    if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
-            return torch.bfloat16, "bfloat16, which the GPU computes natively"
-        return torch.float16, "float16, because the GPU has no bfloat16"
-    if _cpu_has_bfloat16():
-        return torch.bfloat16, "bfloat16, which this CPU computes natively"
-    return torch.float32, "float32, because this CPU has no bfloat16 instructions"
-
-
-def _cpu_has_bfloat16() -> bool:
-    import torch
-
-    # private names: where a torch release lacks them, float32 is the safe answer
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        probe = getattr(torch.cpu, name, None)
-        if probe is not None and probe():
-            return True
-    return False
-
-
 def _folder_of(source: str | Path) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -236,47 +315,8 @@ def _folder_of(source: str | Path) -> Path:
     raise CheckpointNotFoundError(source=source)
 
 
-def _load_weights(folder: Path, config: dict[str, Any], tokenizer: Any, dtype: torch.dtype) -> Any:
-    """Load strictly, memory-mapped; original checkpoints through the rename table."""
-    from safetensors import SafetensorError
-    from transformers import LlavaForConditionalGeneration
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # it would write into the answer on a terminal
-    original: dict[str, Any] = {}
-    if config["model_type"] == "llava_llama":
-        mapped = llava_config(folder, config, image_token_id(tokenizer, folder))
-        original = {"config": mapped, "key_mapping": dict(RENAMES)}
-    try:
-        model, report = LlavaForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below with the others, by name
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            **original,
-        )
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(source=folder, reason=str(error).rstrip(".")) from error
-    missing, unexpected, mismatched = (
-        sorted(map(str, report.get(kind, ())))
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-    )
-    if missing or unexpected or mismatched:
-        raise CheckpointKeysError(
-            source=folder,
-            missing=len(missing),
-            unexpected=len(unexpected),
-            mismatched=len(mismatched),
-            names=", ".join((missing + unexpected + mismatched)[:8]),
-        )
-    return model
-
-
 def bos_count(config: dict[str, Any]) -> int:
-    """Copies of ``<|begin_of_text|>`` the checkpoint was trained with; a converted one says it itself."""
+    """Return how many ``<|begin_of_text|>`` the checkpoint expects; a converted one says it itself."""
     return int(config.get("bos_count", _BOS_COUNT[config["model_type"]]))
 
 
@@ -339,7 +379,8 @@ def _image_processor(folder: Path, config: Any) -> Any:
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    configured = model.generation_config.eos_token_id
+    generation = getattr(model, "generation_config", None)
+    configured = getattr(generation or model.config, "eos_token_id", None)
     ids = set(configured if isinstance(configured, list) else [configured])
     ids |= {tokenizer.token_to_id(name) for name in _STOP_TOKENS}
     return frozenset(number for number in ids if number is not None)
@@ -349,6 +390,6 @@ def _suppressed_ids(profile: PromptProfile, tokenizer: Any) -> tuple[int, ...]:
     reserved = {
         number
         for name, number in tokenizer.get_vocab(with_added_tokens=True).items()
-        if name.startswith("<|reserved_special_token_")
+        if name.startswith(_UNUSED_TOKENS)
     }
     return tuple(sorted(reserved | {profile.image_token_id}))

@@ -17,18 +17,18 @@ import re
 import shutil
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint import bos_count, load_tokenizer, read_config
 from engine.convert import image_token_id, llava_config
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
-from engine.shards import INDEX_NAME, Shard, StoredTensor, shards_of
+from engine.shards import INDEX_NAME, Shard, StoredTensor, file_sha256, shards_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["CLASSIC_NAMES", "MANIFEST_NAME", "Conversion", "classic_name", "convert", "file_sha256"]
+__all__ = ["CLASSIC_NAMES", "MANIFEST_NAME", "Conversion", "classic_name", "convert"]
 
 CLASSIC_NAMES: dict[str, str] = {
     r"^model\.vision_tower\.vision_tower\.(vision_model\.)?": "vision_tower.vision_model.",
@@ -74,12 +74,6 @@ def classic_name(key: str) -> str | None:
     return None
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def convert(
     source: Path, destination: Path, progress: Callable[[int, int], None] | None = None
 ) -> Conversion:
@@ -119,16 +113,13 @@ def convert(
     total = sum(tensor.stop - tensor.start for plan in plans.values() for tensor, _ in plan)
     manifest = _Manifest(partial)
     _check_room(partial, total - manifest.bytes_done())
-    done = 0
+    meter = _Meter(total, progress)
     for shard in shards:
-        size = sum(tensor.stop - tensor.start for tensor, _ in plans[shard.path.name])
-        if not manifest.holds(shard.path):
-            manifest.add(
-                shard.path, *_copy_shard(shard, plans[shard.path.name], partial, done, total, progress)
-            )
-        done += size
-        if progress is not None:
-            progress(done, total)
+        plan = plans[shard.path.name]
+        if manifest.holds(shard.path):
+            meter.add(sum(tensor.stop - tensor.start for tensor, _ in plan))
+        else:
+            manifest.add(shard.path, *_copy_shard(shard, plan, partial, meter))
     _write_index(partial, plans, total)
     _write_rest(source, partial, mapped, image_token)
     manifest.finish(source, config)
@@ -142,6 +133,18 @@ def convert(
 
 
 _Plan = list[tuple[StoredTensor, str]]
+
+
+class _Meter:
+    """Bytes copied so far, told to whoever asked for it."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _plan(source: Path, shards: list[Shard]) -> dict[str, _Plan]:
@@ -179,14 +182,7 @@ def _gb(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _copy_shard(
-    shard: Shard,
-    plan: _Plan,
-    folder: Path,
-    done: int,
-    total: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[str, str]:
+def _copy_shard(shard: Shard, plan: _Plan, folder: Path, meter: _Meter) -> tuple[str, str]:
     """Write one file under its new header; the SHA-256 of what was read and of what was written."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
@@ -209,9 +205,7 @@ def _copy_shard(
             for block in _blocks(source, shard.data_start + tensor.start, tensor.stop - tensor.start):
                 target.write(block)
                 written.update(block)
-                done += len(block)
-                if progress is not None:
-                    progress(done, total)
+                meter.add(len(block))
     return file_sha256(shard.path), written.hexdigest()
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.cache import PrefixCache, places_of
+from engine.detokenise import detokeniser
 from engine.errors import BackendUnavailableError
 from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, Usage
 
@@ -105,6 +106,22 @@ class LocalBackend:
         """What answers."""
         return self._name
 
+    def use_adapter(self, name: str | None) -> None:
+        """Answer with this adapter from the next question on; answers being written keep theirs.
+
+        Parameters
+        ----------
+        name : str or None
+            An adapter attached to the model (:class:`engine.adapters.Adapters`); ``None`` is the base.
+
+        Raises
+        ------
+        KeyError
+            If no adapter of that name is attached.
+        """
+        self._device.loaded.adapters.key(name)
+        self._device.adapter = name
+
     def close(self) -> None:
         """Refuse further work and free the caches; a running stream ends at its next token."""
         self._device.close()
@@ -180,7 +197,9 @@ class _Computer:
         self.states: PrefixCache[KeyValueState] = PrefixCache(cache_bytes)
         self.answers: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         """Ids of the newest answers by their text; a conversation brings its answers back as text."""
-        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self.adapter = loaded.adapters.active
+        """The adapter that questions asked from now on are answered with."""
+        self._features: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
         self._feature_bytes = feature_bytes
         self._lock = _FairLock()
         self._closed = False
@@ -200,12 +219,14 @@ class _Computer:
             self.answers.popitem(last=False)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Use the model alone for one piece of work."""
+    def turn(self, adapter: str | None) -> Iterator[None]:
+        """Use the model alone, with this adapter, for one piece of work."""
         import torch
 
         with self._lock, torch.inference_mode():
             self.check_open()
+            if self.loaded.adapters.active != adapter:
+                self.loaded.adapters.use(adapter)
             try:
                 yield
             except (MemoryError, RuntimeError) as error:
@@ -215,14 +236,17 @@ class _Computer:
                 raise BackendUnavailableError(reason="memory ran out") from error
 
     def image_features(self, image: ImagePart) -> torch.Tensor:
-        """Projected features of one image, shape (image tokens, hidden size), cached by content hash."""
-        cached = self._features.get(image.digest)
+        """Projected features of one image, shape (image tokens, hidden size), cached by content hash.
+
+        The adapter is part of the key: it may bring a projector of its own.
+        """
+        key = (self.loaded.cache_key, image.digest)
+        cached = self._features.get(key)
         if cached is not None:
-            self._features.move_to_end(image.digest)
+            self._features.move_to_end(key)
             return cached
-        pixels = self.loaded.pixel_values(image)
-        features: torch.Tensor = self.loaded.model.get_image_features(pixel_values=pixels).pooler_output[0]
-        self._features[image.digest] = features
+        features = self.loaded.image_features(image)
+        self._features[key] = features
         while sum(f.numel() * f.element_size() for f in self._features.values()) > self._feature_bytes:
             self._features.popitem(last=False)
         return features
@@ -261,7 +285,7 @@ class _Computer:
 
     def logits(self, embeddings: torch.Tensor, state: KeyValueState) -> torch.Tensor:
         """Logits of the token after the last position, shape (vocabulary,), float32."""
-        logits: torch.Tensor = self.loaded.model.lm_head(self.hidden(embeddings, state)[-1]).float()
+        logits: torch.Tensor = self.loaded.model.lm_head(self.hidden(embeddings, state)[-1:])[0].float()
         logits[list(self.loaded.suppressed_ids)] = float("-inf")
         return logits
 
@@ -289,7 +313,9 @@ class _Run:
         self._options = options
         self._room = room
         self._places = places_of(rendered)
-        state = computer.states.take(computer.loaded.name, self._places)
+        self._adapter = computer.adapter
+        self._key = computer.loaded.adapters.key(self._adapter)
+        state = computer.states.take(self._key, self._places)
         self._reused = state.length if state else 0
         self._state = state or computer.empty_state()
         self._whole = True
@@ -321,7 +347,7 @@ class _Run:
         total, began = len(self._rendered.ids), time.monotonic()
         for start in range(self._reused, total, self._computer.chunk):
             stop = min(start + self._computer.chunk, total)
-            with self._computer.turn():
+            with self._computer.turn(self._adapter):
                 self._step(self._computer.embed_prompt(self._rendered, self._images, start, stop))
             pace = (time.monotonic() - began) / (stop - self._reused)
             yield Reading(stop, total, pace * (total - stop))
@@ -335,21 +361,20 @@ class _Run:
     def _decode(self) -> Iterator[tuple[str, bool]]:
         """Yield the text each new token completes, and whether the answer ended with it."""
         import torch
-        from tokenizers.decoders import DecodeStream
 
         loaded = self._computer.loaded
-        detokeniser = DecodeStream(skip_special_tokens=True)
+        stream = detokeniser(loaded.tokenizer)
         generator = torch.Generator(device=loaded.device).manual_seed(self._options.seed)
         for number in range(self._room):
             if number:
-                with self._computer.turn():
+                with self._computer.turn(self._adapter):
                     self._step(self._computer.embed(self._answer[-1:]))
             token = self._sample(generator)
             if token in loaded.stop_ids:
                 yield "", True
                 return
             self._answer.append(token)
-            yield detokeniser.step(loaded.tokenizer, token) or "", False
+            yield stream.step(token), False
 
     def _sample(self, generator: torch.Generator) -> int:
         import torch
@@ -371,7 +396,7 @@ class _Run:
 
         fed = np.concatenate([self._places, np.array(self._answer, np.int64)])[: self._state.length]
         if self._whole and len(fed):
-            self._computer.states.put(self._computer.loaded.name, fed, self._state)
+            self._computer.states.put(self._key, fed, self._state)
             self._computer.remember(self._answer)
 
 
@@ -382,19 +407,21 @@ class _Scoring:
         self._computer = computer
         self._rendered = rendered
         self._images = images
+        self._adapter = computer.adapter
+        self._key = computer.loaded.adapters.key(self._adapter)
         # the answer judged is the last run of learned tokens
         self._end = len(rendered.ids)
         self._start = self._end - rendered.loss_mask[::-1].index(False)
 
     def run(self, stopped: Callable[[], bool]) -> list[tuple[int, float]] | None:
         prompt = places_of(self._rendered)[: self._start]
-        state = self._computer.states.take(self._computer.loaded.name, prompt) or self._computer.empty_state()
+        state = self._computer.states.take(self._key, prompt) or self._computer.empty_state()
         scores: list[tuple[int, float]] = []
         for start in range(state.length, self._end - 1, self._computer.chunk):
             if stopped():
                 return None
             stop = min(start + self._computer.chunk, self._end - 1)
-            with self._computer.turn():
+            with self._computer.turn(self._adapter):
                 embeddings = self._computer.embed_prompt(self._rendered, self._images, start, stop)
                 hidden = self._computer.hidden(embeddings, state)
                 scores += self._scores(hidden, start)

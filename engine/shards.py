@@ -11,6 +11,7 @@ The safetensors format, https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -22,7 +23,7 @@ from engine.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["INDEX_NAME", "Shard", "StoredTensor", "open_shard", "shard_files", "shards_of"]
+__all__ = ["INDEX_NAME", "Shard", "StoredTensor", "file_sha256", "open_shard", "shard_files", "shards_of"]
 
 INDEX_NAME = "model.safetensors.index.json"
 _LENGTH_BYTES = 8
@@ -62,6 +63,12 @@ class Shard:
     """Byte of the file where the tensors begin."""
     tensors: tuple[StoredTensor, ...]
     """In the order of their bytes."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -213,6 +213,116 @@ def build_original(folder: Path, *, seed: int = 0, shards: int = 3, **config: ob
     return folder
 
 
+def build_phi3_tokenizer() -> Any:
+    """Build a tokenizer of Phi-3's kind: SentencePiece's blanks, bytes as a last resort, ``<s>`` in front."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    letters = [chr(code) for code in range(33, 127)]
+    words = [
+        "\u2581",
+        *letters,
+        *(f"\u2581{letter}" for letter in letters if letter.isalpha()),
+        "\u2581th",
+        "\u2581the",
+    ]
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    merges = [("\u2581", letter) for letter in letters if letter.isalpha()]
+    merges += [("\u2581t", "h"), ("\u2581th", "e")]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    unknown = names[0]
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<unk>", "<s>", "</s>")])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(name, special=True, normalized=False, rstrip=name != "<|endoftext|>")
+            for name in ("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
+        ]
+    )
+    tokenizer.add_special_tokens([AddedToken("<|image|>", special=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
+    return tokenizer
+
+
+PHI3_VISION = "model.vision_embed_tokens.img_processor.vision_model."
+
+
+def build_phi3v(folder: Path, *, seed: int = 0, num_crops: int = 4, **config: object) -> Path:
+    """Write a tiny random ``phi3_v`` with the released key names: squares of 56 pixels, 4 places each."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModel, Phi3Config, Phi3ForCausalLM
+
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_phi3_tokenizer()
+    text: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "pad_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "tie_word_embeddings": False,
+    }
+    scaling = {"short_factor": [1.0 + n / 8 for n in range(8)], "long_factor": [2.0 + n for n in range(8)]}
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1}
+    language = Phi3ForCausalLM(Phi3Config(**text, rope_scaling=scaling | {"rope_type": "longrope"}))
+    tower = CLIPVisionModel(CLIPVisionConfig(**vision, image_size=56, patch_size=14))
+    for model in (language, tower):
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.25) if parameter.ndim > 1 else None
+    tensors = dict(language.state_dict())
+    for key, value in tower.state_dict().items():
+        tensors[PHI3_VISION + key.removeprefix("vision_model.")] = value
+    tensors[PHI3_VISION + "embeddings.position_ids"] = torch.arange(17)[None]
+    for name, shape in {
+        "img_projection.0.weight": (64, 256),
+        "img_projection.0.bias": (64,),
+        "img_projection.2.weight": (64, 64),
+        "img_projection.2.bias": (64,),
+        "sub_GN": (1, 1, 1, 256),
+        "glb_GN": (1, 1, 256),
+    }.items():
+        tensors[f"model.vision_embed_tokens.{name}"] = torch.randn(shape) * 0.25
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "model.safetensors")
+    values = text | {
+        "model_type": "phi3_v",
+        "architectures": ["Phi3VForCausalLM"],
+        "auto_map": {"AutoModelForCausalLM": "modeling_phi3_v.Phi3VForCausalLM"},
+        "rope_scaling": scaling | {"type": "su"},
+        "embd_layer": {
+            "embedding_cls": "image",
+            "hd_transform_order": "sub_glb",
+            "projection_cls": "mlp",
+            "use_hd_transform": True,
+            "with_learnable_separator": True,
+        },
+        "img_processor": {"name": "clip_vision_model", "image_dim_out": 64, "num_img_tokens": 4},
+    }
+    (folder / "config.json").write_text(json.dumps(values | config), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"num_crops": num_crops}), encoding="utf-8")
+    (folder / "modeling_phi3_v.py").write_text("raise SystemExit('the code of a checkpoint was run')\n")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def random_image(seed: int, rows: int = 28, columns: int = 28) -> ImagePart:
     """Make an image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (rows, columns, 3), np.uint8)

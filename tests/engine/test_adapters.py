@@ -1,0 +1,356 @@
+"""Adapters: the numbers of peft itself, the base bit for bit, and no adapter on another model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.adapters import LANGUAGE_TARGETS, read_adapter
+from engine.checkpoint import LoadOptions, load
+from engine.errors import AdapterBaseError, AdapterBaseMissingError, AdapterError
+from engine.local import LocalBackend
+from engine.messages import Delta, GenerationOptions, Message
+from tests.engine.tiny import build_checkpoint, random_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+    from engine.checkpoint import LoadedModel
+
+CPU = LoadOptions(device="cpu", dtype="float32", threads=1)
+QUESTION = [Message.of("user", random_image(1), "Which side?")]
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Let peft ask transformers under a name that is going away; the engine's own calls must not warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
+def build_adapter(folder: Path, base: Path, seed: int, *, projector: bool = True) -> Path:
+    """Write an adapter with random weights, by peft itself."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlavaForConditionalGeneration
+
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=LANGUAGE_TARGETS,
+        modules_to_save=["multi_modal_projector"] if projector else None,
+        task_type="CAUSAL_LM",
+    )
+    with quiet_peft():
+        model = get_peft_model(LlavaForConditionalGeneration.from_pretrained(base), config)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+            assert "vision_tower" not in name or not parameter.requires_grad
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_adapter(tmp_path_factory.mktemp("adapters") / "one", tiny_folder, 1)
+
+
+@pytest.fixture(scope="module")
+def two(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_adapter(tmp_path_factory.mktemp("adapters") / "two", tiny_folder, 2, projector=False)
+
+
+@pytest.fixture
+def model(tiny_folder: Path) -> LoadedModel:
+    return load(tiny_folder, CPU)
+
+
+def logits(loaded: LoadedModel) -> torch.Tensor:
+    return forward(loaded.model, loaded)
+
+
+def forward(model, loaded: LoadedModel) -> torch.Tensor:
+    import torch
+
+    rendered = loaded.renderer.render(QUESTION)
+    with torch.inference_mode():
+        return model(
+            input_ids=torch.tensor([rendered.ids]), pixel_values=loaded.pixel_values(QUESTION[0].images[0])
+        ).logits
+
+
+def peft_logits(adapter: Path, loaded: LoadedModel, base: Path) -> torch.Tensor:
+    """Compute with transformers and peft alone."""
+    from peft import PeftModel
+    from transformers import LlavaForConditionalGeneration
+
+    with quiet_peft():
+        model = PeftModel.from_pretrained(LlavaForConditionalGeneration.from_pretrained(base), adapter)
+    return forward(model.eval(), loaded)
+
+
+def test_attached_equals_peft_and_switching_back_is_the_base(
+    model: LoadedModel, one: Path, two: Path, tiny_folder: Path
+) -> None:
+    """Each adapter's logits are peft's own; between and after them the base is bitwise what it was."""
+    import torch
+
+    base = logits(model)
+    for folder in (one, two):
+        model.adapters.attach(folder)
+        assert torch.equal(logits(model), base), "attaching alone changes nothing"
+    assert model.adapters.names == ("one", "two")
+
+    for name, folder in (("one", one), ("two", two), ("one", one)):
+        model.adapters.use(name)
+        torch.testing.assert_close(logits(model), peft_logits(folder, model, tiny_folder), atol=1e-5, rtol=0)
+    assert not torch.allclose(logits(model), base, atol=1e-2)
+    model.adapters.use(None)
+    assert torch.equal(logits(model), base)
+
+    model.adapters.use("two")
+    expected = logits(model)
+    model.adapters.detach("one")
+    assert torch.equal(logits(model), expected), "the other one stays in use"
+    model.adapters.attach(one)
+    model.adapters.detach("two")
+    model.adapters.use("one")
+    model.adapters.detach("one")
+    assert torch.equal(logits(model), base), "the last one takes its projector along"
+    assert not [name for name, _ in model.model.named_modules() if "lora" in name]
+
+
+def test_merged_equals_attached(model: LoadedModel, one: Path) -> None:
+    """Merging changes no logit by more than 1e-5, and leaves plain layers and another cache key."""
+    import torch
+
+    model.adapters.attach(one)
+    model.adapters.use("one")
+    attached, keys = logits(model), {model.adapters.key(None), model.cache_key}
+
+    model.adapters.merge("one")
+
+    torch.testing.assert_close(logits(model), attached, atol=1e-5, rtol=1e-5)
+    assert model.adapters.names == ()
+    assert not [name for name, _ in model.model.named_modules() if "lora" in name]
+    assert model.cache_key not in keys
+
+
+def llava_style(peft_folder: Path, folder: Path) -> Path:
+    """Write a peft adapter as LLaVA's training leaves it: pickled, original names, a list that hits CLIP."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder.mkdir()
+    tensors = load_file(peft_folder / "adapter_model.safetensors")
+    lora = {k.replace("model.language_model.", "model."): v for k, v in tensors.items() if "lora_" in k}
+    places = {"linear_1": "0", "linear_2": "2"}
+    projector = {
+        f"base_model.model.model.mm_projector.{places[key.split('.')[-2]]}.{key.split('.')[-1]}": value
+        for key, value in tensors.items()
+        if "projector" in key
+    }
+    torch.save(lora, folder / "adapter_model.bin")
+    torch.save(projector, folder / "non_lora_trainables.bin")
+    config = json.loads((peft_folder / "adapter_config.json").read_text())
+    config |= {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "modules_to_save": None}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llava_llama", "vocab_size": 128257}))
+    return folder
+
+
+def test_a_llava_folder_equals_the_same_adapter_in_peft_s_layout(
+    model: LoadedModel, one: Path, tmp_path: Path
+) -> None:
+    """Pickled LoRA and projector under original names give the same logits; the vision tower is untouched."""
+    import torch
+
+    model.adapters.attach(one)
+    model.adapters.attach(llava_style(one, tmp_path / "llava"))
+    model.adapters.use("one")
+    expected = logits(model)
+    model.adapters.use("llava")
+
+    assert torch.equal(logits(model), expected)
+    assert not [name for name, _ in model.model.named_modules() if "lora" in name and "vision" in name]
+
+
+def test_a_vocabulary_row_of_training_does_not_matter(model: LoadedModel, one: Path, tmp_path: Path) -> None:
+    """An added <pad> row is not among the tensors: it is never fed nor sampled, so nothing is lost."""
+    folder = llava_style(one, tmp_path / "llava")
+
+    assert not [key for key in read_adapter(folder).saved if "embed" in key or "lm_head" in key]
+    model.adapters.attach(folder)
+
+
+def test_trained_embeddings_are_refused_by_name(model: LoadedModel, one: Path, tmp_path: Path) -> None:
+    """An adapter that brings a whole embedding is not attached in part."""
+    import torch
+
+    folder = llava_style(one, tmp_path / "llava")
+    extra = {"base_model.model.model.embed_tokens.weight": torch.zeros(9, 32)}
+    torch.save(extra, folder / "non_lora_trainables.bin")
+
+    with pytest.raises(AdapterError, match=r"found model\.language_model\.embed_tokens\.weight"):
+        model.adapters.attach(folder)
+
+
+def test_pickled_code_is_not_run(model: LoadedModel, one: Path, tmp_path: Path) -> None:
+    """A pickle that calls a function is refused, and the function is not called."""
+    import pickle
+
+    folder = llava_style(one, tmp_path / "llava")
+
+    class Harmful:
+        def __reduce__(self):
+            return ((tmp_path / "was-run").mkdir, ())
+
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps({"a": Harmful()}, protocol=2))
+
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin cannot be read"):
+        model.adapters.attach(folder)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_an_adapter_for_another_base_is_refused_with_both_names(
+    model: LoadedModel, one: Path, tmp_path: Path
+) -> None:
+    """The names are compared; told to, it is attached all the same, because its shapes fit."""
+    folder = shutil.copytree(one, tmp_path / "other")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "somebody/else-8B"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(AdapterBaseError) as caught:
+        model.adapters.attach(folder)
+
+    assert caught.value.values["expected"] == "somebody/else-8B"
+    assert caught.value.values["found"] == model.name
+    assert model.adapters.attach(folder, any_base=True) == "other"
+
+
+def test_shapes_that_do_not_fit_are_refused_even_when_told(one: Path, tmp_path: Path) -> None:
+    """A model of another width is named with both widths, and stays as it was."""
+    import torch
+
+    wider = load(wide(tmp_path), CPU)
+    before = logits(wider)
+
+    with pytest.raises(AdapterBaseError, match=r"has an (in|out)put of \d+.*where it is \d+"):
+        wider.adapters.attach(one, any_base=True)
+    assert torch.equal(logits(wider), before)
+
+
+def wide(folder: Path) -> Path:
+    """Build a checkpoint whose language model has other widths."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    base = build_checkpoint(folder / "wide")
+    config = LlavaConfig.from_pretrained(base)
+    config.text_config.intermediate_size = 96
+    LlavaForConditionalGeneration(config).save_pretrained(base)
+    return base
+
+
+def test_missing_tensors_are_named(model: LoadedModel, one: Path, tmp_path: Path) -> None:
+    """An adapter of which a part is missing is refused, and the model is the base again."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    base = logits(model)
+    folder = shutil.copytree(one, tmp_path / "half")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    del tensors["base_model.model.model.language_model.layers.1.self_attn.q_proj.lora_B.weight"]
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+    with pytest.raises(AdapterError, match=r"missing or unknown \(.*layers\.1\.self_attn\.q_proj\.lora_B"):
+        model.adapters.attach(folder)
+    assert torch.equal(logits(model), base)
+    assert model.adapters.names == ()
+
+
+def test_loading_an_adapter_opens_its_base(one: Path, tiny_folder: Path) -> None:
+    """The folder of an adapter gives the base with the adapter in use."""
+    import torch
+
+    loaded = load(one, CPU)
+
+    assert loaded.adapters.active == "one"
+    torch.testing.assert_close(logits(loaded), peft_logits(one, loaded, tiny_folder), atol=1e-5, rtol=0)
+
+
+def test_a_base_that_is_not_here_is_named(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which model to download; nothing is downloaded."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = shutil.copytree(one, tmp_path / "far")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "MBZUAI/not-downloaded"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(AdapterBaseMissingError, match=r"needs the model MBZUAI/not-downloaded"):
+        load(folder, CPU)
+
+
+def answer(backend: LocalBackend, messages: list[Message] = QUESTION) -> str:
+    events = backend.stream(messages, GenerationOptions(max_new_tokens=8))
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def test_switching_between_turns_never_reuses_another_adapter_s_cache(
+    model: LoadedModel, one: Path, two: Path
+) -> None:
+    """Answers with cache after switching equal those of a fresh backend; keys differ for every adapter."""
+    model.adapters.attach(one)
+    model.adapters.attach(two)
+    expected = {}
+    for name in (None, "one", "two"):
+        fresh = LocalBackend(model)
+        fresh.use_adapter(name)
+        expected[name] = answer(fresh)
+    assert len(set(expected.values())) == 3
+    assert len({model.adapters.key(name) for name in expected}) == 3
+
+    backend = LocalBackend(model)
+    for name in (None, "one", "two", "one", None):
+        backend.use_adapter(name)
+        assert answer(backend) == expected[name]
+
+
+def test_an_answer_keeps_its_adapter_while_another_is_chosen(
+    model: LoadedModel, one: Path, two: Path
+) -> None:
+    """A stream that has begun is written to its end with the adapter it began with."""
+    model.adapters.attach(one)
+    model.adapters.attach(two)
+    backend = LocalBackend(model)
+    backend.use_adapter("one")
+    alone = answer(backend)
+    fresh = LocalBackend(model)
+    fresh.use_adapter("one")
+    stream = fresh.stream(QUESTION, GenerationOptions(max_new_tokens=8))
+    pieces = []
+    for event in stream:
+        if isinstance(event, Delta):
+            pieces.append(event.text)
+            fresh.use_adapter("two")
+            answer(fresh)
+
+    assert "".join(pieces) == alone
+
+
+def test_an_adapter_that_is_not_attached_cannot_be_chosen(model: LoadedModel) -> None:
+    """A wrong name is a mistake of the program."""
+    with pytest.raises(KeyError):
+        LocalBackend(model).use_adapter("nowhere")
