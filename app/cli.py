@@ -1,4 +1,4 @@
-"""The command line: serve, ask, render, doctor.
+"""The command line: serve, ask, render, doctor, models.
 
 Only what a command needs is imported when it runs, so that ``--help`` answers at once. Errors are shown
 as one sentence in the user's language, with exit status 1; a wrong flag ends with 2.
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.models_command import add_models_command
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         "doctor", parents=[common, model], help="check this computer, and say what to do"
     )
     doctor.set_defaults(command=_doctor)
+    add_models_command(commands, common)
     return parser
 
 
