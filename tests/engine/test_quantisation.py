@@ -119,19 +119,23 @@ def test_unknown_and_missing_quantisations_are_named(folder: Path, monkeypatch: 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("quantisation", ["int8", "int4"])
-def test_bitsandbytes_quantises_the_language_model_alone(folder: Path, quantisation: str) -> None:
+@pytest.mark.parametrize(("quantisation", "layers"), [("int8", 2 * 7), ("int4", 2 * 4)])
+def test_bitsandbytes_quantises_the_language_model_alone(
+    folder: Path, tmp_path: Path, quantisation: str, layers: int
+) -> None:
     """On the CPU too: its layers in the language model, none in the tower, the projector or the output."""
     import bitsandbytes
     import torch
 
-    loaded = load(folder, LoadOptions(device="cpu", dtype="float32", quantisation=quantisation))  # type: ignore[arg-type]
+    # int4 shares a scale among 64 weights, for which the other tiny model is too narrow
+    source = folder if quantisation == "int8" else build_phi3v(tmp_path)
+    loaded = load(source, LoadOptions(device="cpu", dtype="float32", quantisation=quantisation))  # type: ignore[arg-type]
     kinds = (bitsandbytes.nn.Linear8bitLt, bitsandbytes.nn.Linear4bit)
     quantised = [name for name, layer in loaded.model.named_modules() if isinstance(layer, kinds)]
 
-    assert len(quantised) == 2 * 7
+    assert len(quantised) == layers
     assert all(name.startswith("model.language_model.layers.") for name in quantised)
-    exact, found = last_logits(load(folder, FLOAT)), last_logits(loaded)
+    exact, found = last_logits(load(source, FLOAT)), last_logits(loaded)
     finite = exact.isfinite()
     assert (found - exact)[finite].std() < 0.6 * exact[finite].std()
     assert not torch.equal(found, exact)

@@ -62,7 +62,9 @@ def build_tokenizer(control_tokens: Sequence[str] = CONTROL_TOKENS) -> Any:
     return tokenizer
 
 
-def build_checkpoint(folder: Path, *, seed: int = 0, context_length: int = 512, image_size: int = 28) -> Path:
+def build_checkpoint(
+    folder: Path, *, seed: int = 0, context_length: int = 512, image_size: int = 28, width: int = 32
+) -> Path:
     """Write a tiny random LLaVA with 4 image tokens; returns the folder."""
     import torch
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
@@ -81,7 +83,7 @@ def build_checkpoint(folder: Path, *, seed: int = 0, context_length: int = 512, 
         },
         text_config={
             "model_type": "llama",
-            "hidden_size": 32,
+            "hidden_size": width,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
@@ -109,7 +111,7 @@ SPOKEN = "تقع الآفة في يسار الصورة 😀"
 """What the speaking checkpoint answers to everything; its last sign is four tokens of one byte each."""
 
 
-def build_speaking(folder: Path) -> Path:
+def build_speaking(folder: Path, *, width: int = 32) -> Path:
     """Write a checkpoint that computes like any other and always answers :data:`SPOKEN`.
 
     Its layers add nothing to the residual stream, and its head names for each token of the answer the one
@@ -119,7 +121,7 @@ def build_speaking(folder: Path) -> Path:
     from tokenizers import Tokenizer
     from transformers import LlavaForConditionalGeneration
 
-    build_checkpoint(folder)
+    build_checkpoint(folder, width=width)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     answer = tokenizer.encode(SPOKEN, add_special_tokens=False).ids
     # the header of an answer ends in a blank line
@@ -267,7 +269,7 @@ def build_phi3v(folder: Path, *, seed: int = 0, num_crops: int = 4, **config: ob
     tokenizer = build_phi3_tokenizer()
     text: dict[str, Any] = {
         "hidden_size": 64,
-        "intermediate_size": 96,
+        "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
