@@ -78,6 +78,7 @@ class FaultyBackend:
                     yield Queued(1)
             case ["freeze"]:
                 os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(3600)  # this thread may run on until another one takes the signal
         for number, event in enumerate(self._scripted.stream(messages, options)):
             yield event
             if number == 2:
