@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from viewers.limits import Limits
 
-__all__ = ["ParsedFile", "parse"]
+__all__ = ["MEDIA_CLASS", "TRANSFER_SYNTAX", "ParsedFile", "file_meta", "parse"]
 
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _NATIVE: Final = {
@@ -37,8 +37,8 @@ _NATIVE: Final = {
 _LONG_VR: Final = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
-_MEDIA_CLASS: Final = 0x0002
-_TRANSFER_SYNTAX: Final = 0x0010
+MEDIA_CLASS: Final = 0x0002
+TRANSFER_SYNTAX: Final = 0x0010
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def parse(raw: bytes, limits: Limits) -> ParsedFile:
     TooLargeError
         If it has more elements than ``limits.elements``.
     """
-    meta, body = _file_meta(raw)
-    stated = meta.get(_TRANSFER_SYNTAX, "")
+    meta, body = file_meta(raw)
+    stated = meta.get(TRANSFER_SYNTAX, "")
     findings = [] if has_preamble(raw) else [finding("no_preamble")]
     try:
         dataset, implicit, little = _read(raw, stated, body, limits)
@@ -84,7 +84,7 @@ def parse(raw: bytes, limits: Limits) -> ParsedFile:
     if not stated:
         used = _NATIVE.get((implicit, little), "")
         findings.append(finding("transfer_syntax_repaired", used=used))
-    return ParsedFile(dataset, used, meta.get(_MEDIA_CLASS, ""), not little, findings)
+    return ParsedFile(dataset, used, meta.get(MEDIA_CLASS, ""), not little, findings)
 
 
 def _is_object(dataset: Dataset) -> bool:
@@ -129,7 +129,7 @@ def _inflated(data: bytes, limit: int) -> bytes:
     return inflated
 
 
-def _file_meta(raw: bytes) -> tuple[dict[int, str], int]:
+def file_meta(raw: bytes) -> tuple[dict[int, str], int]:
     """UIDs of the file meta information by element number, and where the dataset begins (PS3.10 7.1)."""
     at = 132 if has_preamble(raw) else 0
     found: dict[int, str] = {}
@@ -140,7 +140,7 @@ def _file_meta(raw: bytes) -> tuple[dict[int, str], int]:
         head = 8
         if vr in _LONG_VR and at + 12 <= len(raw):
             head, (length,) = 12, struct.unpack_from("<L", raw, at + 8)
-        if element in {_MEDIA_CLASS, _TRANSFER_SYNTAX}:
+        if element in {MEDIA_CLASS, TRANSFER_SYNTAX}:
             found[element] = raw[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")
         at += head + length
     return found, at

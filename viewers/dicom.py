@@ -31,13 +31,15 @@ from viewers.record import facts_to_json
 from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydicom import Dataset
 
     from viewers.codestream import Fragments
     from viewers.dataset import ParsedFile
     from viewers.limits import Limits
 
-__all__ = ["open_dicom"]
+__all__ = ["describe", "object_kind", "open_dicom"]
 
 _GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOR: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
@@ -56,17 +58,30 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
     """
     with collected_warnings() as caught:
         parsed = parse(raw, limits)
-        frames, describe = _describe(parsed, limits)
+        frames, facts_of = describe(parsed, limits)
         warned = len({str(warning.message) for warning in caught})
     if warned:
         parsed.findings.append(finding("header_warnings", count=warned))
     frames.read(0)
-    facts = describe(frames)
+    facts = facts_of(frames)
     digest = display_digest(facts_to_json(facts, findings=False), frames.data)
     return Image(facts, frames, digest)
 
 
-def _describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Any]:
+def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[[DicomFrames], ImageFacts]]:
+    """Check a dataset's pixels against its attributes; nothing is decoded yet.
+
+    Returns
+    -------
+    frames : DicomFrames
+    facts_of : callable
+        Makes the image's facts, with what was noticed in the frames read until then.
+
+    Raises
+    ------
+    OpenError
+        With the reason; see the tree in :mod:`viewers.errors`.
+    """
     dataset, found = parsed.dataset, parsed.findings
     keyword = _pixel_keyword(parsed)
     fmt = _pixel_format(dataset, keyword)
@@ -109,7 +124,7 @@ def _pixel_keyword(parsed: ParsedFile) -> str:
     for keyword in _PIXELS:
         if read.get(dataset, keyword) is not None:
             return keyword
-    kind = _object_kind(dataset, parsed.media_class)
+    kind = object_kind(dataset, parsed.media_class)
     short = read.cut_short(dataset)
     if short is not None:
         raise TruncatedFileError(part="attributes", found=short[0], expected=short[1])
@@ -118,7 +133,7 @@ def _pixel_keyword(parsed: ParsedFile) -> str:
     raise NoPixelDataError(found=kind or display.modality(dataset) or "?")
 
 
-def _object_kind(dataset: Dataset, media_class: str) -> str:
+def object_kind(dataset: Dataset, media_class: str) -> str:
     """Return the SOP class's name in the standard; empty when it is absent or not the standard's."""
     from pydicom.uid import UID, UID_dictionary
 

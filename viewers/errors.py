@@ -11,6 +11,8 @@ The tree::
     │   ├── UnsupportedImageError      a structure that is not displayed
     │   ├── CorruptHeaderError         attributes the pixels need are missing or impossible
     │   ├── CorruptPixelDataError      the pixels cannot be decoded
+    │   ├── ArchiveError               a zip that cannot be read
+    │   ├── IntakeError                opening the file took too long or too much memory
     │   └── TooLargeError              more bytes, pixels or frames than the limits allow
     │       └── DecompressionBombError a small file that grows beyond the limits
     ├── ViewError                      a description of what is on screen that cannot be drawn
@@ -18,6 +20,11 @@ The tree::
     │   ├── FrameOutOfRangeError
     │   ├── RegionOutOfBoundsError
     │   └── ViewMismatchError          the view belongs to another image
+    ├── VolumeError                    slices that form no volume
+    │   ├── GantryTiltError            they are sheared
+    │   ├── MixedOrientationError      they are not parallel
+    │   ├── TooFewSlicesError
+    │   └── UnevenSpacingError         one is missing, or they are not equally far apart
     └── StoredImageError               a stored image that is damaged or of another version
 
 ``str(error)`` is an English sentence. ``error.key`` and ``error.values`` let the application show the
@@ -31,23 +38,30 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ArchiveError",
     "CorruptHeaderError",
     "CorruptPixelDataError",
     "DecompressionBombError",
     "FrameOutOfRangeError",
+    "GantryTiltError",
+    "IntakeError",
     "InvalidViewError",
     "MissingDecoderError",
+    "MixedOrientationError",
     "NoPixelDataError",
     "NotAnImageError",
     "OpenError",
     "RegionOutOfBoundsError",
     "StoredImageError",
+    "TooFewSlicesError",
     "TooLargeError",
     "TruncatedFileError",
+    "UnevenSpacingError",
     "UnsupportedImageError",
     "ViewError",
     "ViewMismatchError",
     "ViewerError",
+    "VolumeError",
 ]
 
 
@@ -214,3 +228,67 @@ class StoredImageError(ViewerError):
 
     key = "viewers.stored_image"
     template = "The stored image cannot be read: {reason}. Open the original file again."
+
+
+class ArchiveError(OpenError):
+    """A zip archive that cannot be read."""
+
+    key = "viewers.archive"
+    template = "The archive cannot be read: {reason}. Make it again, or choose the files themselves."
+
+
+class IntakeError(OpenError):
+    """Opening a file took too long or too much memory, or ended the process that tried."""
+
+    key = "viewers.intake"
+    template = (
+        "The file could not be opened safely: {reason}, and at most {limit} is allowed. "
+        "Do not open it unless you know where it comes from."
+    )
+
+
+class VolumeError(ViewerError):
+    """Slices that form no volume."""
+
+    key = "viewers.volume"
+    template = "These images form no volume: {reason}. Look at them one by one."
+
+
+class GantryTiltError(VolumeError):
+    """Slices sheared against each other, as a tilted gantry makes them."""
+
+    key = "viewers.gantry_tilt"
+    template = (
+        "Other planes cannot be shown: the slices are sheared by {found} degrees (tilted gantry), "
+        "expected less than {limit}. Look at the slices one by one."
+    )
+
+
+class MixedOrientationError(VolumeError):
+    """Slices that are not parallel, or do not say how they lie."""
+
+    key = "viewers.mixed_orientation"
+    template = (
+        "Other planes cannot be shown: {found} of {count} slices do not say how they lie or are not "
+        "parallel to the first. Look at the slices one by one."
+    )
+
+
+class TooFewSlicesError(VolumeError):
+    """Too few slices for another plane."""
+
+    key = "viewers.too_few_slices"
+    template = (
+        "Other planes cannot be shown: found {found} slices, expected at least {expected}. "
+        "Look at the slices one by one."
+    )
+
+
+class UnevenSpacingError(VolumeError):
+    """A slice is missing or doubled, or the distances differ."""
+
+    key = "viewers.uneven_spacing"
+    template = (
+        "Other planes cannot be shown: neighbouring slices are {smallest} to {largest} mm apart, expected "
+        "{expected} mm everywhere. Look at the slices one by one, or export the series again."
+    )

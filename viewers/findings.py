@@ -37,6 +37,20 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.pages_left_out": "{count} pages of another size or kind were left out.",
     "finding.transparency": "Transparent parts are shown over black.",
     "finding.color_profile_ignored": "A colour profile is present and was not applied.",
+    "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",
+    "finding.files_not_images": "{count} files hold no image and were left out.",
+    "finding.duplicates": "{count} images are there more than once; one of each was kept.",
+    "finding.series_split": "The series was split by geometry and time: this is part {part} of {parts}.",
+    "finding.archive_too_deep": "{count} archives stand too deep inside each other and were not opened.",
+    "finding.entry_unreadable": "Entry {index} of an archive cannot be read: {reason}.",
+    "finding.slices_left_out": "{count} slices cannot be decoded and were left out.",
+    "finding.uneven_spacing": (
+        "The slices are {smallest} to {largest} mm apart: at least one is missing or doubled."
+    ),
+    "finding.gantry_tilt": "The slices are sheared by {degrees} degrees (tilted gantry).",
+    "finding.position_missing": (
+        "{count} images do not say where they lie; they are in the order of their numbers."
+    ),
 }
 """English text of each finding; the values it names are the finding's values."""
 

@@ -21,3 +21,12 @@ class Limits:
     """Frames or pages: long cine loops have some hundreds, functional series some thousands."""
     elements: int = 200_000
     """Data elements at all levels of a header: enhanced images have about ten for each frame."""
+    archive_entries: int = 50_000
+    """Files of a folder or archive, with those of archives inside: large studies have some thousands."""
+    archive_bytes: int = 8 * 2**30
+    """Bytes really read out of an archive, in total."""
+    archive_ratio: int = 300
+    """Bytes read out of an archive for each byte of it, from the first 64 MiB on: empty scans reach about
+    100, a bomb 1000 for each level."""
+    archive_depth: int = 2
+    """How deep archives may stand inside each other: 2 reads those in an archive."""

@@ -14,21 +14,24 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from viewers.errors import StoredImageError
-from viewers.image import ColorFrame, Frame, GreyFrame, Image
+from viewers.image import ColorFrame, Frame, GreyFrame, Image, display_digest
 from viewers.record import code_map_from_json, code_map_to_json, facts_from_json, facts_to_json, strict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from numpy.typing import NDArray
 
+    from viewers.geometry import SizePx
     from viewers.image import ImageFacts
     from viewers.window import CodeMap
 
-__all__ = ["load", "save"]
+__all__ = ["FrameWriter", "keep", "load", "save"]
 
 _VERSION: Final = 1
 _RENAMING = threading.Lock()
@@ -94,38 +97,141 @@ def _put(made: Path, target: Path) -> None:
 
 
 def _write(image: Image, folder: Path) -> None:
-    maps: dict[str, int] = {}
-    of_frame: list[int] = []
-    size, count = image.size, image.frame_count
-    shape = (count, size.height, size.width) + ((3,) if image.is_color else ())
-    dtype = np.dtype(np.uint8 if image.is_color else "<u2")
-    digest = hashlib.sha256()
-    with (folder / "frames.npy").open("wb") as stream:
+    with FrameWriter(folder, image.size, is_color=image.is_color) as writer:
+        for index in range(image.frame_count):
+            writer.add(image.frame(index))
+        writer.finish(image.describes, image.digest)
+
+
+class FrameWriter:
+    """Write frames one after the other, so that no more than one is in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing and empty.
+    size : SizePx
+    is_color : bool
+    """
+
+    def __init__(self, folder: Path, size: SizePx, *, is_color: bool) -> None:
+        self._folder = folder
+        self._shape = (size.height, size.width) + ((3,) if is_color else ())
+        self._dtype = np.dtype(np.uint8 if is_color else "<u2")
+        self._maps: dict[str, int] = {}
+        self._of_frame: list[int] = []
+        self._count = 0
+        self._sha256 = hashlib.sha256()
+        self._known: tuple[CodeMap, int] | None = None
+        self._stream = (folder / "frames.npy").open("wb")
+        self._header()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def _header(self) -> None:
+        # numpy leaves room for the count to grow, so that a later header is as long as the first.
+        shape = (self._count, *self._shape)
         np.lib.format.write_array_header_1_0(
-            stream, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            self._stream, {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
         )
-        for index in range(count):
-            frame = image.frame(index)
-            pixels = frame.rgb if isinstance(frame, ColorFrame) else frame.codes
-            data = np.ascontiguousarray(pixels, dtype=dtype).tobytes()
-            digest.update(data)
-            stream.write(data)
-            if isinstance(frame, GreyFrame):
-                text = json.dumps(code_map_to_json(frame.code_map), sort_keys=True)
-                of_frame.append(maps.setdefault(text, len(maps)))
-        _flush(stream.fileno())
-    record = {
-        "version": _VERSION,
-        "digest": image.digest,
-        "frames_sha256": digest.hexdigest(),
-        "facts": facts_to_json(image.describes),
-        "code_maps": [json.loads(text) for text in maps],
-        "frame_code_map": of_frame,
-    }
-    with (folder / "image.json").open("w", encoding="utf-8") as stream:
-        json.dump(record, stream, sort_keys=True, allow_nan=False)
-        stream.flush()
-        _flush(stream.fileno())
+
+    def add(self, frame: Frame) -> None:
+        """Append one frame.
+
+        Raises
+        ------
+        ValueError
+            If it is of another size or kind.
+        """
+        pixels = frame.rgb if isinstance(frame, ColorFrame) else frame.codes
+        if pixels.shape != self._shape:
+            raise ValueError(f"a frame of {self._shape} is expected, found {pixels.shape}")
+        data = np.ascontiguousarray(pixels, dtype=self._dtype).data.cast("B")
+        self._sha256.update(data)
+        self._stream.write(data)
+        self._count += 1
+        if isinstance(frame, GreyFrame):
+            self._of_frame.append(self._position(frame.code_map))
+
+    def _position(self, code_map: CodeMap) -> int:
+        if self._known is None or self._known[0] is not code_map:
+            text = json.dumps(code_map_to_json(code_map), sort_keys=True)
+            self._known = code_map, self._maps.setdefault(text, len(self._maps))
+        return self._known[1]
+
+    def finish(self, facts: ImageFacts, digest: str | None = None) -> str:
+        """Write the record; returns the image's digest.
+
+        Parameters
+        ----------
+        digest : str, optional
+            If left out it is made of the facts, the code maps and the frames.
+        """
+        self._stream.seek(0)
+        self._header()
+        self._stream.flush()
+        _flush(self._stream.fileno())
+        frames_sha256 = self._sha256.hexdigest()
+        if digest is None:
+            parts = (*self._maps, json.dumps(self._of_frame), frames_sha256)
+            digest = display_digest(facts_to_json(facts, findings=False), *(part.encode() for part in parts))
+        record = {
+            "version": _VERSION,
+            "digest": digest,
+            "frames_sha256": frames_sha256,
+            "facts": facts_to_json(facts),
+            "code_maps": [json.loads(text) for text in self._maps],
+            "frame_code_map": self._of_frame,
+        }
+        with (self._folder / "image.json").open("w", encoding="utf-8") as stream:
+            json.dump(record, stream, sort_keys=True, allow_nan=False)
+            stream.flush()
+            _flush(stream.fileno())
+        return digest
+
+
+def keep(
+    parent: Path | str,
+    frames: Iterable[Frame],
+    size: SizePx,
+    facts_of: Callable[[], ImageFacts],
+    *,
+    is_color: bool,
+) -> Path:
+    """Store an image under its digest as it is read; returns the folder, ``parent / digest``.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        Read once; each frame is written before the next is asked for.
+    facts_of : callable
+        Asked for the facts when all frames were read, with one display for each.
+
+    Raises
+    ------
+    OpenError
+        What ``frames`` raises; then nothing is written.
+    OSError
+        If the disk refuses.
+    """
+    home = Path(parent)
+    home.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".kept.", dir=home))
+    try:
+        with FrameWriter(made, size, is_color=is_color) as writer:
+            for frame in frames:
+                writer.add(frame)
+            target = home / writer.finish(facts_of())
+        with _RENAMING:
+            _put(made, target)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return target
 
 
 def _flush(descriptor: int) -> None:

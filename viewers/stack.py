@@ -1,0 +1,160 @@
+"""Where parallel slices lie in the patient, whether they form a volume, and its affine.
+
+All coordinates are the patient's, in millimetres: +x left, +y posterior, +z head (LPS).
+
+References
+----------
+DICOM PS3.3 C.7.6.2.1.1 (image position and orientation).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from viewers.errors import GantryTiltError, MixedOrientationError, TooFewSlicesError, UnevenSpacingError
+from viewers.geometry import marks_from_cosines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["SlicePlane", "Stack", "slice_plane"]
+
+_PARALLEL: Final = 1e-3
+"""Largest difference of a direction's component between parallel slices: about 0.06 degrees."""
+FEWEST: Final = 3
+"""Slices from which distances can be compared: two are always evenly spaced."""
+_UNEVEN: Final = 0.05
+"""Largest difference of a step from the median step, as a part of it; positions are written with rounding."""
+_TILT_DEGREES: Final = 0.5
+"""Largest shear: 0.5 degrees moves the ends of a 300 mm stack by 2.6 mm against each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePlane:
+    """Where one slice lies: the centre of its first pixel, and its directions."""
+
+    position_mm: tuple[float, float, float]
+    cosines: tuple[float, ...]
+    """Direction of increasing column, then of increasing row: 6 numbers."""
+
+    @property
+    def normal(self) -> tuple[float, float, float]:
+        """Unit vector perpendicular to the slice: column direction x row direction."""
+        a, b = self.cosines[:3], self.cosines[3:]
+        across = (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
+        length = math.hypot(*across)
+        return (across[0] / length, across[1] / length, across[2] / length)
+
+    def parallel(self, other: SlicePlane) -> bool:
+        """Whether two slices have the same directions."""
+        return all(abs(a - b) <= _PARALLEL for a, b in zip(self.cosines, other.cosines, strict=True))
+
+    def along(self, normal: Sequence[float]) -> float:
+        """Distance of the slice from the origin along a normal, in millimetres."""
+        return sum(a * b for a, b in zip(self.position_mm, normal, strict=True))
+
+
+def slice_plane(position: Sequence[float], cosines: Sequence[float]) -> SlicePlane | None:
+    """Make a plane of a header's numbers; ``None`` when they are missing or impossible."""
+    if len(position) != 3 or not all(math.isfinite(value) and abs(value) < 1e6 for value in position):
+        return None
+    if marks_from_cosines(cosines) is None:
+        return None
+    return SlicePlane((position[0], position[1], position[2]), tuple(cosines))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices in the order they are shown in.
+
+    Parameters
+    ----------
+    planes : tuple of SlicePlane or None
+        ``None`` for a slice that does not say where it lies.
+    spacing_mm : (float, float) or None
+        Between rows, between columns.
+    """
+
+    planes: tuple[SlicePlane | None, ...]
+    spacing_mm: tuple[float, float] | None
+
+    def steps_mm(self) -> tuple[float, ...]:
+        """Distances between neighbouring slices along the first one's normal; empty without positions."""
+        first = self.planes[0] if self.planes else None
+        if first is None:
+            return ()
+        along = [plane.along(first.normal) for plane in self.planes if plane is not None]
+        return tuple(after - before for before, after in itertools.pairwise(along))
+
+    def tilt_degrees(self) -> float:
+        """Angle between the line through first and last position and the slices' normal; 0 for one slice."""
+        first, last = (self.planes[0], self.planes[-1]) if self.planes else (None, None)
+        if first is None or last is None or first == last:
+            return 0.0
+        line = [b - a for a, b in zip(first.position_mm, last.position_mm, strict=True)]
+        length = math.hypot(*line)
+        if not length:
+            return 0.0
+        cosine = sum(a * b for a, b in zip(line, first.normal, strict=True)) / length
+        return math.degrees(math.acos(min(1.0, abs(cosine))))
+
+    def uneven(self) -> tuple[float, float, float] | None:
+        """Return the smallest, the median and the largest step in mm when they differ, else ``None``."""
+        steps = sorted(self.steps_mm())
+        if not steps:
+            return None
+        middle = steps[len(steps) // 2]
+        allowed = max(_UNEVEN * abs(middle), 0.01)
+        if middle > 0 and steps[-1] - middle <= allowed and middle - steps[0] <= allowed:
+            return None
+        return steps[0], middle, steps[-1]
+
+    def check(self) -> None:
+        """Refuse what is no volume.
+
+        Raises
+        ------
+        TooFewSlicesError, MixedOrientationError, UnevenSpacingError, GantryTiltError
+            With the numbers.
+        """
+        count, first = len(self.planes), self.planes[0] if self.planes else None
+        if count < FEWEST:
+            raise TooFewSlicesError(found=count, expected=FEWEST)
+        odd = sum(first is None or plane is None or not plane.parallel(first) for plane in self.planes)
+        if odd or self.spacing_mm is None:
+            raise MixedOrientationError(found=odd or count, count=count)
+        uneven = self.uneven()
+        if uneven is not None:
+            smallest, middle, largest = (f"{value:.3f}" for value in uneven)
+            raise UnevenSpacingError(smallest=smallest, expected=middle, largest=largest)
+        tilt = self.tilt_degrees()
+        if tilt > _TILT_DEGREES:
+            raise GantryTiltError(found=f"{tilt:.1f}", limit=_TILT_DEGREES)
+
+    def affine(self) -> NDArray[np.float64]:
+        """Matrix, float64 (4, 4), from (column, row, slice, 1) to LPS millimetres.
+
+        Raises
+        ------
+        VolumeError
+            As :meth:`check`.
+        """
+        self.check()
+        first, last = self.planes[0], self.planes[-1]
+        assert first is not None  # noqa: S101 - for the type checker: checked above
+        assert last is not None  # noqa: S101 - same
+        assert self.spacing_mm is not None  # noqa: S101 - same
+        matrix = np.eye(4)
+        matrix[:3, 0] = np.asarray(first.cosines[:3]) * self.spacing_mm[1]
+        matrix[:3, 1] = np.asarray(first.cosines[3:]) * self.spacing_mm[0]
+        apart = np.asarray(last.position_mm) - np.asarray(first.position_mm)
+        matrix[:3, 2] = apart / (len(self.planes) - 1)
+        matrix[:3, 3] = first.position_mm
+        return matrix

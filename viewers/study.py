@@ -1,0 +1,434 @@
+"""Folders, zips and single files to studies and series: what belongs together is told by geometry.
+
+:class:`StudyReader` reads headers, several at a time, and tells after each file what it found, so that
+the first image can be shown while the rest is read. A DICOMDIR is not needed and not believed: the files
+themselves are read. A file that cannot be opened becomes a finding, and the rest opens.
+
+References
+----------
+DICOM PS3.3 A.1.2 (study, series, instance), C.7.6.2 (image plane).
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from viewers import display
+from viewers.archive import FileWalk, FoundFile
+from viewers.attributes import PARSER_FAILURES, cut_short, integer, numbers, texts, uid
+from viewers.dataset import parse
+from viewers.errors import NoPixelDataError, NotAnImageError, OpenError, TooLargeError, TruncatedFileError
+from viewers.findings import Finding, finding
+from viewers.geometry import SizePx
+from viewers.limits import Limits
+from viewers.series import Instance, Series, SourceFile, pseudonym
+from viewers.silence import collected_warnings
+from viewers.skim import HEAD_BYTES, Skimmed, skim
+from viewers.sniff import sniff
+from viewers.stack import Stack, slice_plane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pydicom import Dataset
+
+    from viewers.dataset import ParsedFile
+
+__all__ = ["FileRead", "Study", "StudyReader", "read_studies"]
+
+_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+_READERS: Final = 4
+"""Threads: they wait for slow disks and network folders at the same time; parsing itself is one at a time."""
+_TIMES: Final = ("EchoNumbers", "TemporalPositionIdentifier", "TriggerTime", "DiffusionBValue")
+_UNDEFINED: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Series of one examination; ``id`` is a keyed pseudonym of its UID."""
+
+    id: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """One file was looked at."""
+
+    done: int
+    total: int
+    """Files known of so far; grows when an archive is opened."""
+    instance: Instance | None
+    """The image it holds, which can be opened at once; ``None`` when it holds none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Header:
+    """What grouping needs of one file; lives inside the reader only."""
+
+    study: str
+    series: str
+    sop: str
+    modality: str
+    facts: dict[str, str]
+    size: tuple[int, int]
+    kind: tuple[str, ...]
+    """Whatever else images of one series have in common: colours, bits, image type."""
+    time: tuple[tuple[float, ...], ...]
+    acquisition: int
+    spacing: tuple[float, float] | None
+    instance: Instance = field(repr=False)
+
+
+class StudyReader:
+    """Read a folder, zip or file; a context manager, since taken-out archives are kept until the end.
+
+    Parameters
+    ----------
+    source : Path or str
+    key : bytes, optional
+        For pseudonyms; the same key gives the same ids. A new one if left out.
+    limits : Limits, optional
+    scratch : Path, optional
+        Where the files of an archive are put; a new temporary folder if left out. What is put there is
+        deleted by :meth:`close`, and series that are not stored cannot be read any more.
+    """
+
+    def __init__(
+        self,
+        source: Path | str,
+        *,
+        key: bytes | None = None,
+        limits: Limits | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._key = key or secrets.token_bytes(32)
+        self._scratch = Path(tempfile.mkdtemp(prefix="bimedix2-study-", dir=scratch))
+        self._walk = FileWalk(Path(source), self._scratch, self.limits)
+        self._headers: list[_Header] = []
+        self._findings: list[Finding] = []
+        self._not_images = 0
+        self._shared: dict[object, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete what was taken out of archives."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __iter__(self) -> Iterator[FileRead]:
+        """Read the headers; yields once for each file, in order.
+
+        Raises
+        ------
+        OpenError
+            If the source is an archive that cannot be read, or a total of the limits is exceeded.
+        OSError
+            If the source cannot be read.
+        """
+        for done, (found, made) in enumerate(self._read_ahead(), 1):
+            header = self._take(found, made)
+            instance = header.instance if header is not None else None
+            yield FileRead(done, max(self._walk.total, done), instance)
+
+    def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[_Header | None]]]:
+        """Files and their headers in order; a few are read before they are asked for."""
+        waiting: deque[tuple[FoundFile, Future[_Header | None]]] = deque()
+        files = iter(self._walk)
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="headers") as pool:
+            for found in islice(files, 1):
+                yield found, pool.submit(self._header, found)
+            for found in files:
+                waiting.append((found, pool.submit(self._header, found)))
+                if len(waiting) > 4 * _READERS:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _take(self, found: FoundFile, made: Future[_Header | None]) -> _Header | None:
+        try:
+            header = made.result()
+        except (NotAnImageError, NoPixelDataError):
+            self._not_images += 1
+            return None
+        except (OpenError, OSError) as error:
+            kind = type(error).__name__
+            reason = error.key if isinstance(error, OpenError) else "OSError"
+            self._findings.append(finding("file_unreadable", index=found.index, reason=reason, kind=kind))
+            return None
+        if header is not None:
+            header = self._numbered(header)
+            self._headers.append(header)
+        return header
+
+    def _numbered(self, header: _Header) -> _Header:
+        """Give files with the same description the same number, and forget their identifiers."""
+        file = header.instance.file
+        if file.skimmed is None:
+            shared = self._shared.setdefault(object(), len(self._shared))
+            return replace(header, instance=replace(header.instance, file=replace(file, shared=shared)))
+        same = self._shared.setdefault(file.skimmed.shared(), len(self._shared))
+        file = replace(file, shared=same, skimmed=file.skimmed.anonymous())
+        return replace(header, instance=replace(header.instance, file=file))
+
+    def _header(self, found: FoundFile) -> _Header | None:
+        with found.path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+            kind = sniff(head)
+            if kind == "picture":
+                return _picture(found)
+            if kind != "dicom":
+                raise NotAnImageError(found=kind)
+            size = stream.seek(0, 2)
+            skimmed = skim(head)
+            if skimmed is None:
+                if size > self.limits.file_bytes:
+                    raise TooLargeError(quantity="bytes", found=size, limit=self.limits.file_bytes)
+                stream.seek(0)
+                head = stream.read(size)
+                skimmed = skim(head)
+        if skimmed is not None:
+            _check_length(skimmed, size)
+            with collected_warnings():
+                return _dicom(found, skimmed.parsed(), skimmed)
+        with collected_warnings():
+            parsed = parse(head, self.limits)
+            return None if parsed.media_class == _DIRECTORY else _dicom(found, parsed, None)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was noticed outside of any series."""
+        found = [*self._walk.findings, *self._findings]
+        if self._not_images:
+            found.append(finding("files_not_images", count=self._not_images))
+        doubled = len(self._headers) - len(_once(self._headers))
+        if doubled:
+            found.append(finding("duplicates", count=doubled))
+        return tuple(found)
+
+    def studies(self) -> tuple[Study, ...]:
+        """Group and sort what was read so far."""
+        by_study: dict[str, dict[str, list[_Header]]] = {}
+        for header in _once(self._headers):
+            by_study.setdefault(header.study, {}).setdefault(header.series, []).append(header)
+        return tuple(
+            Study(
+                pseudonym(self._key, "study", study),
+                tuple(made for name, headers in series.items() for made in self._series(name, headers)),
+            )
+            for study, series in by_study.items()
+        )
+
+    def _series(self, name: str, headers: list[_Header]) -> Iterator[Series]:
+        parts = [part for group in _alike(headers) for part in _times(group)]
+        for number, part in enumerate(parts, 1):
+            found = [finding("series_split", part=number, parts=len(parts))] if len(parts) > 1 else []
+            yield self._one_series(pseudonym(self._key, "series", name, str(number)), part, found)
+
+    def _one_series(self, made_id: str, headers: list[_Header], found: list[Finding]) -> Series:
+        first = headers[0]
+        stack = Stack(tuple(header.instance.plane for header in headers), first.spacing)
+        missing = sum(plane is None for plane in stack.planes)
+        if missing and len(headers) > 1:
+            found.append(finding("position_missing", count=missing))
+        if len(headers) > 2 and not missing:
+            found += _stack_findings(stack)
+        return Series(
+            made_id,
+            first.modality,
+            first.facts,
+            SizePx(*first.size),
+            first.kind[0] == "color",
+            stack,
+            tuple(header.instance for header in headers),
+            tuple(found),
+            self.limits,
+        )
+
+
+def read_studies(
+    source: Path | str,
+    *,
+    key: bytes | None = None,
+    limits: Limits | None = None,
+    scratch: Path | None = None,
+    progress: Callable[[FileRead], None] | None = None,
+) -> tuple[StudyReader, tuple[Study, ...]]:
+    """Read everything; the reader is given back open, to be closed when the series are stored or done with.
+
+    Raises
+    ------
+    OpenError, OSError
+        As :class:`StudyReader`.
+    """
+    reader = StudyReader(source, key=key, limits=limits, scratch=scratch)
+    try:
+        for read in reader:
+            if progress is not None:
+                progress(read)
+    except BaseException:
+        reader.close()
+        raise
+    return reader, reader.studies()
+
+
+def _picture(found: FoundFile) -> _Header:
+    from viewers.intake import open_image
+
+    image = open_image(found.path)
+    instance = Instance(found.index, image.frame_count, None, None, SourceFile(found.path, None))
+    name = f"picture {found.index}"
+    size = (image.size.width, image.size.height)
+    kind = ("color" if image.is_color else "grey",)
+    return _Header("pictures", name, name, "", {}, size, kind, (), 0, None, instance)
+
+
+def _check_length(skimmed: Skimmed, size: int) -> None:
+    if skimmed.pixels is None:
+        return
+    _, at, length = skimmed.pixels
+    if length != _UNDEFINED and at + length > size:
+        raise TruncatedFileError(part="pixels", found=size - at, expected=length)
+
+
+def _dicom(found: FoundFile, parsed: ParsedFile, skimmed: Skimmed | None) -> _Header:
+    """Collect what grouping needs, or raise NoPixelDataError when the object has no picture."""
+    try:
+        _check_picture(parsed)
+        return _collected(found, parsed.dataset, skimmed)
+    except PARSER_FAILURES as error:
+        raise TruncatedFileError(part="attributes", found="?", expected="DICOM PS3.10") from error
+
+
+def _check_picture(parsed: ParsedFile) -> None:
+    from viewers.dicom import object_kind
+
+    dataset = parsed.dataset
+    if min(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0) > 0:
+        return
+    kind = object_kind(dataset, parsed.media_class)
+    if cut_short(dataset) or kind.endswith("Image Storage"):
+        raise TruncatedFileError(part="attributes", found="?", expected="Rows, Columns")
+    raise NoPixelDataError(found=kind or "?")
+
+
+def _collected(found: FoundFile, dataset: Dataset, skimmed: Skimmed | None) -> _Header:
+    frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
+    plane = slice_plane(numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient"))
+    spacing = numbers(dataset, "PixelSpacing")
+    instance = Instance(
+        found.index, frames, plane, integer(dataset, "InstanceNumber"), SourceFile(found.path, skimmed)
+    )
+    sop = uid(dataset, "SOPInstanceUID") or f"file {found.index}"
+    color = integer(dataset, "SamplesPerPixel") == 3 or "PALETTE COLOR" in texts(
+        dataset, "PhotometricInterpretation"
+    )
+    return _Header(
+        study=uid(dataset, "StudyInstanceUID"),
+        series=uid(dataset, "SeriesInstanceUID"),
+        sop=sop,
+        modality=display.modality(dataset),
+        facts=display.technical_facts(dataset),
+        size=(integer(dataset, "Columns") or 0, integer(dataset, "Rows") or 0),
+        kind=(
+            "color" if color else "grey",
+            *texts(dataset, "PhotometricInterpretation")[:1],
+            *(text for text in texts(dataset, "ImageType")[2:4]),
+            sop if frames > 1 else "",
+        ),
+        time=tuple(tuple(numbers(dataset, keyword)) for keyword in _TIMES),
+        acquisition=integer(dataset, "AcquisitionNumber") or 0,
+        spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
+        instance=instance,
+    )
+
+
+def _once(headers: Sequence[_Header]) -> list[_Header]:
+    """Keep one of each SOP instance, the first that was read."""
+    return list({header.sop: header for header in reversed(headers)}.values())[::-1]
+
+
+def _alike(headers: list[_Header]) -> list[list[_Header]]:
+    """Split images of one series that differ in size, kind, spacing, orientation or having a position."""
+    groups: list[list[_Header]] = []
+    for header in headers:
+        for group in groups:
+            if _same(group[0], header):
+                group.append(header)
+                break
+        else:
+            groups.append([header])
+    return groups
+
+
+def _same(one: _Header, other: _Header) -> bool:
+    if (one.size, one.kind, one.modality) != (other.size, other.kind, other.modality):
+        return False
+    a, b = one.instance.plane, other.instance.plane
+    if (a is None) != (b is None) or (one.spacing is None) != (other.spacing is None):
+        return False
+    if (
+        one.spacing
+        and other.spacing
+        and any(abs(x - y) > 1e-3 * x for x, y in zip(one.spacing, other.spacing, strict=True))
+    ):
+        return False
+    return a is None or b is None or a.parallel(b)
+
+
+def _times(group: list[_Header]) -> list[list[_Header]]:
+    """Split a group into stacks in which no place is taken twice, each sorted along the normal.
+
+    Echoes and time points that the headers tell apart are separated by them, the rest by acquisition and
+    instance number.
+    """
+    first = group[0].instance.plane
+    if first is None:
+        return [sorted(group, key=_by_number)]
+    normal = first.normal
+
+    def place(header: _Header) -> float:
+        plane = header.instance.plane
+        return round(plane.along(normal), 2) if plane is not None else 0.0
+
+    stacks: list[list[_Header]] = []
+    doubled = max(Counter(place(header) for header in group).values()) > 1
+    by_time: dict[object, list[_Header]] = {}
+    for header in group:
+        by_time.setdefault(header.time if doubled else None, []).append(header)
+    for _, headers in sorted(by_time.items(), key=lambda item: repr(item[0])):
+        layers: dict[int, list[_Header]] = {}
+        taken: Counter[float] = Counter()
+        for header in sorted(headers, key=_by_number):
+            layers.setdefault(taken[place(header)], []).append(header)
+            taken[place(header)] += 1
+        stacks += [sorted(layer, key=place) for layer in layers.values()]
+    return stacks
+
+
+def _by_number(header: _Header) -> tuple[int, int, int]:
+    number = header.instance.number
+    return header.acquisition, number if number is not None else header.instance.index, header.instance.index
+
+
+def _stack_findings(stack: Stack) -> list[Finding]:
+    found = []
+    uneven = stack.uneven()
+    if uneven is not None:
+        found.append(finding("uneven_spacing", smallest=round(uneven[0], 3), largest=round(uneven[2], 3)))
+    tilt = stack.tilt_degrees()
+    if tilt > 0.5:
+        found.append(finding("gantry_tilt", degrees=round(tilt, 1)))
+    return found
