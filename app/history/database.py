@@ -34,6 +34,8 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 _BUSY_TIMEOUT_MS: Final = 15_000
 """How long to wait for another process's write; longer than any of ours takes on a slow disk."""
+_PAGES_A_STEP: Final = 500
+"""Pages of the full-text index written in one transaction: 2 MB."""
 _ON_CONNECT: Final = (
     f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",  # first: the next line needs a lock
     "PRAGMA journal_mode=WAL",  # readers never wait for the writer
@@ -132,10 +134,36 @@ class Database:
         """Empty the write-ahead log, which still holds what was deleted; other databases need nothing."""
         if not self._sqlite:
             return
+        self._merge_index()
         with self._reported(), self._writing, closing(self._engine.raw_connection()) as connection:
             busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:  # another process reads without end; its next checkpoint, or ours, does it
             _LOG.warning("deleted rows stay in the write-ahead log until other readers are done")
+
+    def check_index(self) -> None:
+        """Compare the full-text index with the rows it was made of; other databases have none.
+
+        Raises
+        ------
+        StorageUnavailableError
+            If they differ.
+        """
+        if self._sqlite:
+            with self.write() as connection:
+                connection.exec_driver_sql("INSERT INTO search(search, rank) VALUES ('integrity-check', 1)")
+
+    def _merge_index(self) -> None:
+        """Write the full-text index anew, without the words its deleted entries still hold.
+
+        It goes in steps of a few megabytes, so that nobody else's question waits for all of it.
+        """
+        pages, changed = -_PAGES_A_STEP, 2  # below 0: begin, even where the index sees no need
+        while changed >= 2:  # SQLite's own sign that something was left to do
+            with self.write(durable=False) as connection:
+                before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
+                connection.exec_driver_sql("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
+                changed = connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before
+            pages = _PAGES_A_STEP
 
     @contextmanager
     def _reported(self) -> Iterator[None]:

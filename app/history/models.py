@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
     ForeignKey,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-__all__ = ["UtcDateTime", "answers", "images", "metadata", "threads", "turns", "views"]
+__all__ = ["UtcDateTime", "answers", "images", "metadata", "passages", "threads", "turns", "views"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -117,4 +118,17 @@ images = Table(
     Column("label", String(200), nullable=False),
     Column("created", UtcDateTime, nullable=False),
     Index("ix_images_digest", "digest"),
+)
+
+# What the search reads: one row a question or ended answer. SQLite keeps a full-text index of it by
+# triggers, so the index changes in the transaction of the row and goes when the row goes.
+passages = Table(
+    "passages",
+    metadata,
+    # microseconds since 1970, moved on by one where taken: the order of the ids is that of time
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("answer_id", String(32), ForeignKey("answers.id", ondelete="CASCADE"), index=True),
+    Column("facets", Text, nullable=False),
+    Column("words", Text, nullable=False),
 )

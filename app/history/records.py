@@ -17,6 +17,7 @@ __all__ = [
     "AnswerState",
     "EndState",
     "ImageRecord",
+    "SearchHit",
     "StoredView",
     "Thread",
     "ThreadSummary",
@@ -109,3 +110,26 @@ class ImageRecord:
     label: str
     """Neutral and generated, e.g. ``CT Chest``; never a file name."""
     created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A question or an answer that meets a query."""
+
+    number: int
+    """Place in the order of all messages, by time."""
+    thread_id: str
+    title: str
+    """Of its conversation."""
+    turn_id: str
+    answer_id: str | None
+    """``None``: the question itself."""
+    created: datetime
+    excerpt: str
+    """Part of the original text, unchanged, with the first match in it."""
+    offset: int
+    """Where the excerpt begins in the original text, in characters."""
+    marks: tuple[tuple[int, int], ...]
+    """Matches in the excerpt, as (start, end) in characters."""
+    is_cut: tuple[bool, bool]
+    """Whether text was left out before and after the excerpt."""

@@ -6,18 +6,18 @@ Rows read before a write are locked (``FOR UPDATE``) where the database can; SQL
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, insert, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
-from app.history.models import answers, images, threads, turns, views
+from app.history.models import answers, images, passages, threads, turns, views
 from app.history.records import Answer, ImageRecord, StoredView
+from app.history.words import facets_of, indexed
 from i18n.text import language_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
 
 __all__ = [
@@ -26,16 +26,20 @@ __all__ = [
     "check_thread",
     "check_turn",
     "image_record",
+    "index_answer",
+    "index_question",
     "insert_answer",
     "insert_thread",
     "new_id",
     "next_position",
+    "passage_number",
     "release_image",
     "touch",
     "views_of",
     "write_answer",
 ]
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _OPEN_STATES = ("streaming", "interrupted")
 """States an answer may still be written in; ``interrupted`` too, because a second process that starts on
 the same history marks the first one's answers, and what the first still writes must not be lost."""
@@ -170,3 +174,41 @@ def release_image(connection: Connection, owner: str, digest: str) -> bool:
     return (
         connection.execute(select(images.c.digest).where(images.c.digest == digest).limit(1)).first() is None
     )
+
+
+def passage_number(time: datetime) -> int:
+    """Count a moment for the search: microseconds since 1970, so that numbers sort by time."""
+    elapsed = time - _EPOCH
+    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
+
+
+def index_question(connection: Connection, owner: str, turn_id: str) -> None:
+    """Put a question into the search, with the modalities its conversation has shown so far."""
+    turn = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
+    shown = select(images.c.label).join(
+        views, and_(views.c.image == images.c.digest, images.c.owner == owner)
+    )
+    shown = shown.join(turns, views.c.turn_id == turns.c.id)
+    earlier = and_(turns.c.thread_id == turn.thread_id, turns.c.position <= turn.position)
+    labels = connection.scalars(shown.where(earlier).distinct()).all()
+    words = {"facets": facets_of(owner, labels), "words": indexed(turn.question)}
+    _insert_passage(connection, turn.created, turn_id=turn_id, **words)
+
+
+def index_answer(connection: Connection, answer_id: str) -> None:
+    """Put an ended answer into the search, in place of what was there of it."""
+    connection.execute(delete(passages).where(passages.c.answer_id == answer_id))
+    query = select(answers.c.turn_id, answers.c.text, answers.c.started, passages.c.facets)
+    query = query.join(
+        passages, and_(passages.c.turn_id == answers.c.turn_id, passages.c.answer_id.is_(None))
+    )
+    turn_id, text, started, facets = connection.execute(query.where(answers.c.id == answer_id)).one()
+    words = {"facets": facets, "words": indexed(text)}
+    _insert_passage(connection, started, turn_id=turn_id, answer_id=answer_id, **words)
+
+
+def _insert_passage(connection: Connection, time: datetime, **values: str) -> None:
+    number = passage_number(time)
+    while connection.execute(select(passages.c.id).where(passages.c.id == number)).first():
+        number += 1
+    connection.execute(insert(passages).values(id=number, **values))

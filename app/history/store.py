@@ -26,6 +26,7 @@ from app.history.records import (
     ThreadSummary,
     Turn,
 )
+from app.history.search import Searching
 from i18n.text import strip_controls
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _LONGEST_TITLE = 200
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-class HistoryStore:
+class HistoryStore(Searching):
     """Conversations of all owners; safe to use from several threads at once.
 
     Parameters
@@ -87,13 +88,13 @@ class HistoryStore:
         int
             How many there were.
         """
+        left = answers.c.state == "streaming"
         with self._database.write() as connection:
-            found = connection.execute(
-                update(answers)
-                .where(answers.c.state == "streaming")
-                .values(state="interrupted", finished=_now())
-            )
-            return found.rowcount
+            found = connection.scalars(select(answers.c.id).where(left)).all()
+            connection.execute(update(answers).where(left).values(state="interrupted", finished=_now()))
+            for answer_id in found:
+                rows.index_answer(connection, answer_id)
+        return len(found)
 
     # --- writing a turn -----------------------------------------------------------------------------
 
@@ -159,6 +160,7 @@ class HistoryStore:
                     )
                 )
             answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
+            rows.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
         return thread_id, turn_id, answer_id
 
@@ -238,6 +240,7 @@ class HistoryStore:
                 error_values=None if error_values is None else dict(error_values),
                 finished=now,
             )
+            rows.index_answer(connection, answer_id)
             thread_id = select(turns.c.thread_id).join(answers, answers.c.turn_id == turns.c.id)
             rows.touch(connection, thread_id.where(answers.c.id == answer_id).scalar_subquery(), now)
 

@@ -1,0 +1,177 @@
+"""Finding a message again: in both languages, however it was spelled, newest first.
+
+A query is words and nothing else: what a search language would take for an operator is a sign between
+two words here. Hits come in the order of time, so the database stops at the first page of them; an order
+of relevance would need every hit of a common word. An answer is found once it has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, literal, select, text
+
+from app.history.models import answers, passages, threads, turns
+from app.history.records import SearchHit
+from app.history.rows import passage_number
+from app.history.words import asked_words, marks, modality_facet, owner_facet, snippet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection, Row
+
+    from app.history.database import Database
+    from app.history.words import Match
+
+__all__ = ["Searching"]
+
+_MOST_WORDS = 16
+"""Words of a query that count."""
+_EXCERPT = 160
+"""Characters shown of a hit: two lines."""
+_FIRST, _LAST = -(2**62), 2**62
+
+
+class Searching:
+    """The search of a history."""
+
+    _database: Database
+
+    def search(
+        self,
+        owner: str,
+        query: str,
+        *,
+        match: Match = "words",
+        modality: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        before: SearchHit | None = None,
+    ) -> list[SearchHit]:
+        """Find an owner's questions and ended answers, newest first.
+
+        Parameters
+        ----------
+        owner : str
+            Whose; nobody else's are ever found.
+        query : str
+            Words; signs between them mean nothing. Without any word nothing is found.
+        match : {"words", "beginnings", "phrase"}
+            Every word somewhere in the text; every word as the beginning of one, for a search while
+            typing; or all of them one after the other.
+        modality : str, optional
+            Only conversations that had shown such an image by then, e.g. ``CT``.
+        since, until : datetime, optional
+            Aware; messages from ``since`` on and before ``until``.
+        limit : int
+            How many at most.
+        before : SearchHit, optional
+            The last one of the page before.
+        """
+        asked = list(dict.fromkeys(asked_words(query))) if match != "phrase" else asked_words(query)
+        asked = asked[:_MOST_WORDS]
+        if not asked:
+            return []
+        facets = [owner_facet(owner)] + ([modality_facet(modality)] if modality else [])
+        first = _FIRST if since is None else passage_number(since)
+        last = min(
+            _LAST if until is None else passage_number(until), _LAST if before is None else before.number
+        )
+        with self._database.read() as connection:
+            find = _full_text if connection.dialect.name == "sqlite" else _plain
+            numbers = find(connection, _Wanted(facets, asked, match, first, last, limit))
+            found = _messages(connection, owner, numbers)
+        return [_hit(row, asked, match) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A query, taken apart; its words and facets hold letters and digits only."""
+
+    facets: Sequence[str]
+    asked: Sequence[str]
+    match: Match
+    first: int
+    last: int
+    limit: int
+
+    @property
+    def terms(self) -> Sequence[str]:
+        """What must be there: a phrase is one term."""
+        return [" ".join(self.asked)] if self.match == "phrase" else self.asked
+
+
+def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
+    """Numbers of the hits, by SQLite's full-text index."""
+    star = "*" if wanted.match == "beginnings" else ""
+    terms = [f'facets : "{facet}"' for facet in wanted.facets]
+    terms += [f'words : "{term}"{star}' for term in wanted.terms]
+    statement = text(
+        "SELECT rowid FROM search WHERE search MATCH :terms AND rowid >= :first AND rowid < :last "
+        "ORDER BY rowid DESC LIMIT :limit"
+    )
+    values = {
+        "terms": " AND ".join(terms),
+        "first": wanted.first,
+        "last": wanted.last,
+        "limit": wanted.limit,
+    }
+    return connection.scalars(statement, values).all()
+
+
+def _plain(connection: Connection, wanted: _Wanted) -> Sequence[int]:
+    """Numbers of the hits, by comparing the stored words; for databases without such an index."""
+    words, described = _padded(passages.c.words), _padded(passages.c.facets)
+    end = "" if wanted.match == "beginnings" else " "
+    conditions: list[ColumnElement[bool]] = [words.contains(f" {term}{end}") for term in wanted.terms]
+    conditions += [described.contains(f" {facet} ") for facet in wanted.facets]
+    conditions += [passages.c.id >= wanted.first, passages.c.id < wanted.last]
+    query = select(passages.c.id).where(*conditions).order_by(passages.c.id.desc())
+    return connection.scalars(query.limit(wanted.limit)).all()
+
+
+def _padded(column: ColumnElement[str]) -> ColumnElement[str]:
+    return literal(" ") + column + literal(" ")
+
+
+def _messages(connection: Connection, owner: str, numbers: Sequence[int]) -> list[Row[Any]]:
+    query = select(
+        passages.c.id,
+        turns.c.thread_id,
+        threads.c.title,
+        passages.c.turn_id,
+        passages.c.answer_id,
+        turns.c.question,
+        turns.c.created,
+        answers.c.text,
+        answers.c.started,
+    )
+    query = query.join(turns, passages.c.turn_id == turns.c.id).join(
+        threads, turns.c.thread_id == threads.c.id
+    )
+    query = query.outerjoin(answers, passages.c.answer_id == answers.c.id)
+    query = query.where(and_(passages.c.id.in_(numbers), threads.c.owner == owner))
+    return list(connection.execute(query.order_by(passages.c.id.desc())))
+
+
+def _hit(row: Row[Any], asked: Sequence[str], match: Match) -> SearchHit:
+    whole = row.question if row.answer_id is None else row.text
+    places = marks(whole, asked, match)
+    start, end = snippet(whole, places, _EXCERPT)
+    inside = tuple((first - start, last - start) for first, last in places if start <= first and last <= end)
+    return SearchHit(
+        row.id,
+        row.thread_id,
+        row.title,
+        row.turn_id,
+        row.answer_id,
+        row.created if row.answer_id is None else row.started,
+        whole[start:end],
+        start,
+        inside,
+        (start > 0, end < len(whole)),
+    )

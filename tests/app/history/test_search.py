@@ -1,0 +1,306 @@
+"""The search finds what was written, however it is spelled, shows where, and forgets what is deleted."""
+
+import random
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
+
+from app.history.store import HistoryStore
+from app.history.words import asked_words, indexed, marks, snippet, words_of
+
+PROPERTY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+TEXTS = st.text(
+    st.one_of(st.characters(), st.sampled_from('اأإآىيةه ـًٌَُِّ٠١٢٫12.5aAbB\u200f\u2067-_*":()')), max_size=60
+)
+SYNTAX = st.lists(
+    st.sampled_from(
+        ['"', "'", "*", ":", "(", ")", "^", "-", "+", "NEAR", "AND", "OR", "NOT", "NEAR(a b, 2)", "words:",
+         "facets :", "{facets words}", "lung", "رئة", "\x00", "--", ";", "%", "_", "\\", "\ud800"]
+    ),
+    max_size=8,
+).map(" ".join)  # fmt: skip
+
+
+def _ask(store, question, answer="", owner="amal", thread=None, views=()):
+    thread, turn, answer_id = store.begin_turn(owner, thread, question, views, "demo")
+    store.finish(answer_id, answer, "complete")
+    return thread, turn, answer_id
+
+
+def _found(store, query, owner="amal", **options):
+    return [(hit.turn_id, hit.answer_id) for hit in store.search(owner, query, **options)]
+
+
+# --- spelling ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("هل يوجد ألم في الصدر؟", "الم"),
+        ("إصابة في الرأس", "اصابه"),
+        ("آفة كبدية", "افه"),
+        ("مستشفى الملك", "مستشفي"),
+        ("العُقْدَةُ الرِّئَوِيَّة", "عقدة رئوية"),
+        ("تـــضـــخـــم القلب", "تضخم"),
+        ("قطر العقدة ١٢٫٥ ملم", "12.5"),
+        ("قطر العقدة 12.5 ملم", "١٢٫٥"),
+        ("Right Upper Lobe NODULE", "nodule lobe"),
+        ("وبالرئة اليسرى", "رئة"),
+        ("رئة", "الرئة"),
+        ("disc at L4–L5", "l4-l5"),
+        ("x² ﬁbrosis", "FIBROSIS"),
+    ],
+)
+def test_two_spellings_of_a_word_are_one(store, written, asked):
+    """Alef, ya, ta marbuta, tashkeel, tatweel, digits, case, article and ligatures make no difference."""
+    _, turn, answer = _ask(store, written, written)
+    _ask(store, "هذا سؤال آخر something else")
+    assert _found(store, asked) == [(turn, answer), (turn, None)]
+    (first, _) = store.search("amal", asked)
+    assert first.marks
+    assert all(asked_words(first.excerpt[a:b])[0] in asked_words(asked) for a, b in first.marks)
+
+
+def test_words_beginnings_and_phrases_are_told_apart(store):
+    """Words in any order, whole; their beginnings; or one after the other."""
+    _, one, _ = _ask(store, "small pleural effusion on the left")
+    _, two, _ = _ask(store, "pleural thickening without effusion")
+    questions = {"words": "effusion pleural", "beginnings": "pleu eff", "phrase": "pleural effusion"}
+    assert [t for t, _ in _found(store, questions["words"], match="words")] == [two, one]
+    assert [t for t, _ in _found(store, questions["beginnings"], match="beginnings")] == [two, one]
+    assert [t for t, _ in _found(store, questions["phrase"], match="phrase")] == [one]
+    assert _found(store, questions["beginnings"], match="words") == []
+    assert _found(store, questions["words"], match="phrase") == []
+
+
+def test_an_answer_is_found_when_it_has_ended(store):
+    """Not while it is written; as far as it came when the process died; whole when it ends after all."""
+    _, turn, answer = store.begin_turn("amal", None, "question", [], "demo")
+    store.grow(answer, "half alpha")
+    assert _found(store, "alpha") == []
+    store.recover()
+    assert _found(store, "alpha") == [(turn, answer)]
+    store.finish(answer, "whole beta", "complete")
+    assert (_found(store, "alpha"), _found(store, "beta")) == ([], [(turn, answer)])
+
+
+@given(text=TEXTS)
+def test_words_have_their_places(text):
+    """Each word of a text, taken alone from its place, holds that word; places are in order."""
+    last = 0
+    for word in words_of(text):
+        assert last <= word.start + 1 <= word.end <= len(text)
+        assert word.text in [again.text for again in words_of(text[word.start : word.end])]
+        assert word.text.isalnum()
+        last = word.start
+    assert indexed(text).split() == [word.text for word in words_of(text)]
+
+
+@PROPERTY
+@given(text=TEXTS, chance=st.randoms(use_true_random=False))
+def test_any_word_of_any_text_is_found_and_marked(store, text, chance):
+    """Whatever was written: each of its words finds it, and the mark stands on that word."""
+    _, turn, _ = _ask(store, text)
+    words = list(words_of(store.load("amal", store.threads("amal", 1)[0].id).turns[0].question))
+    if not words:
+        return
+    word = chance.choice(words).text
+    for match, query in (("words", word), ("beginnings", word[:1]), ("phrase", indexed(text))):
+        asked = asked_words(query)
+        hits = [hit for hit in store.search("amal", query, match=match, limit=500) if hit.turn_id == turn]
+        if match == "phrase" and len(asked) > 16:
+            continue
+        assert len(hits) == (1 if asked else 0)
+        assert all(hit.marks for hit in hits)
+
+
+# --- the query is data ------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(
+    query=st.one_of(SYNTAX, st.text(max_size=40)), match=st.sampled_from(["words", "beginnings", "phrase"])
+)
+def test_no_query_is_a_search_language(store, query, match):
+    """Quotes, stars, operators and column names never fail, and find exactly what their words find."""
+    if not store.threads("amal"):
+        _ask(store, "lung and NEAR rest", "رئة not or words facets a b 2")
+        _ask(store, "secret of another", owner="badr")
+    plain = " ".join(asked_words(query))
+    hits = _found(store, query, match=match)
+    assert hits == _found(store, plain, match=match)
+    expected = asked_words(query)
+    for hit in store.search("amal", query, match=match):
+        has = asked_words(hit.excerpt)
+        assert all(any(w.startswith(e) for w in has) if match == "beginnings" else e in has for e in expected)
+
+
+def test_operators_are_words(store):
+    """``NOT``, ``OR`` and ``NEAR`` are looked for; a star, a minus and a column name change nothing."""
+    _ask(store, "lung mass")
+    assert _found(store, "lung NOT mass") == []
+    assert _found(store, "lung OR liver") == []
+    assert _found(store, "words:lung") == []
+    assert len(_found(store, "lu*", match="words")) == 0
+    assert len(_found(store, '-lung "mass')) == 1
+    assert _found(store, ' * " ( ') == []
+    assert _found(store, "") == []
+
+
+# --- filters and pages ------------------------------------------------------------------------------
+
+
+def test_somebody_elses_are_never_found(store):
+    """Nor by the word the index knows an owner by."""
+    from app.history.words import owner_facet
+
+    _ask(store, "nodule", owner="badr")
+    assert _found(store, "nodule") == []
+    assert _found(store, owner_facet("badr")) == []
+    assert len(_found(store, "nodule", owner="badr")) == 1
+
+
+def test_modality_is_that_of_the_images_shown_so_far(store):
+    """A conversation about a CT stays one after its first question; before the MR came it was none."""
+    store.add_image("amal", "d2", "MR Brain")
+    thread, one, _ = _ask(store, "nodule one", views=[("d1", {}, "r")])
+    _, two, _ = _ask(store, "nodule two", thread=thread)
+    _, three, _ = _ask(store, "nodule three", thread=thread, views=[("d2", {}, "r")])
+    _ask(store, "nodule without image")
+    assert [t for t, _ in _found(store, "nodule", modality="CT")] == [three, two, one]
+    assert [t for t, _ in _found(store, "nodule", modality="mr")] == [three]
+    assert _found(store, "nodule", modality='CT" OR words : "nodule') == []
+
+
+def test_dates_bound_the_hits(store):
+    """From a moment on, and before one."""
+    _, one, _ = _ask(store, "nodule")
+    between = datetime.now(UTC)
+    _, two, _ = _ask(store, "nodule")
+    assert [t for t, _ in _found(store, "nodule", since=between)] == [two]
+    assert [t for t, _ in _found(store, "nodule", until=between)] == [one]
+    assert _found(store, "nodule", since=between, until=between) == []
+    assert _found(store, "nodule", since=between + timedelta(days=1)) == []
+
+
+def test_pages_neither_repeat_nor_leave_out(store):
+    """Page by page the hits are those of one long page."""
+    for number in range(11):
+        _ask(store, f"nodule {number}", "nodule" if number % 2 else "")
+    whole = _found(store, "nodule", limit=100)
+    pages, last = [], None
+    while page := store.search("amal", "nodule", limit=4, before=last):
+        pages += [(hit.turn_id, hit.answer_id) for hit in page]
+        last = page[-1]
+    assert pages == whole
+    assert len(whole) == 16
+
+
+# --- what is shown ----------------------------------------------------------------------------------
+
+
+def test_an_excerpt_is_the_original_with_its_matches(store):
+    """Markup stays text, and the places fit it character by character."""
+    question = "<b>x</b> " * 40 + "العُقْدة <script>nodule</script> " + "tail " * 60
+    _ask(store, question)
+    (hit,) = store.search("amal", "nodule عقدة")
+    assert question[hit.offset : hit.offset + len(hit.excerpt)] == hit.excerpt
+    assert [hit.excerpt[a:b] for a, b in hit.marks] == ["العُقْدة", "nodule"]
+    assert hit.is_cut == (True, True)
+    assert len(hit.excerpt) <= 160
+
+
+@given(text=st.text(st.sampled_from("ab \n"), max_size=400), length=st.integers(10, 80))
+def test_a_snippet_lies_in_the_text_and_holds_the_first_match(text, length):
+    """Its bounds are those of the text; a match of usual length is in it."""
+    places = marks(text, ["ab"], "words")
+    start, end = snippet(text, places, length)
+    assert 0 <= start <= end <= len(text)
+    assert end - start <= 2 * length
+    if places:
+        assert start <= places[0][0]
+        assert places[0][1] <= end
+
+
+# --- what is deleted --------------------------------------------------------------------------------
+
+
+def _bytes(path):
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob(path.name + "*")))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deletion_leaves_no_word_in_the_index(path, seed):
+    """Of a deleted conversation's words not even the end is left in any file; the others are found."""
+    chance = random.Random(seed)
+    with HistoryStore.open(path) as store:
+        secrets, threads = [], []
+        for number in range(24):
+            secret = "".join(chance.choices("bcdfghjklmnpqrstvwxz", k=24))
+            question, answer = f"{secret} lung {number}", f"lung {secret} " * chance.randint(1, 30)
+            threads.append(_ask(store, question, answer)[0])
+            secrets.append(secret)
+        assert all(secret.encode() in _bytes(path) for secret in secrets)
+        gone = chance.sample(range(24), 12)
+        for number in gone:
+            store.delete("amal", threads[number])
+        left = _bytes(path)
+        for number, secret in enumerate(secrets):
+            assert bool(_found(store, secret)) is (number not in gone)
+            assert (secret[8:].encode() in left) is (number not in gone)
+        store._database.check_index()
+    with HistoryStore.open(path) as again:
+        assert len(again.search("amal", "lung", limit=100)) == 24
+
+
+def test_the_index_keeps_to_the_rows_whatever_changes_them(store):
+    """Rows removed by hand take their entries along; an undone transaction leaves none."""
+    thread, _, _ = _ask(store, "alpha beta")
+    with store._database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM threads")
+        connection.rollback()
+    assert len(_found(store, "alpha")) == 1
+    with store._database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM turns WHERE thread_id = ?", (thread,))
+    assert _found(store, "alpha") == []
+    store._database.check_index()
+
+
+def test_an_old_history_is_searched_after_its_upgrade(path):
+    """Questions and answers of revision 2 are found, with owner, modality and time."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", "app/history/migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    engine.dispose()
+    connection, now = sqlite3.connect(path), "2026-01-02 03:04:05.000006"
+    connection.execute("INSERT INTO threads VALUES ('t', 'amal', 'title', ?, ?)", (now, now))
+    connection.execute("INSERT INTO turns VALUES ('u', 't', 0, 'عُقدة', ?)", (now,))
+    connection.execute("INSERT INTO views VALUES ('u', 0, 'd', '{}', 'r')")
+    connection.execute("INSERT INTO images VALUES ('amal', 'd', 'CT Chest', ?)", (now,))
+    for id_, state in (("a", "complete"), ("b", "streaming")):
+        connection.execute(
+            "INSERT INTO answers VALUES (?, 'u', ?, 'العقدة', ?, 'demo', 'ar', NULL, NULL, NULL, ?, NULL)",
+            (id_, ord(id_), state, now),
+        )
+    connection.commit()
+    connection.close()
+    with HistoryStore.open(path) as store:
+        assert _found(store, "عقدة", modality="CT") == [("u", "a"), ("u", None)]
+        assert _found(store, "عقدة", until=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == []
+        assert _found(store, "عقدة", owner="badr") == []
+        assert store.recover() == 1
+        assert len(_found(store, "عقدة")) == 3
+        store.delete("amal", "t")
+        assert _found(store, "عقدة") == []
