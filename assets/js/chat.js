@@ -42,18 +42,26 @@ export function mountChat(element, props, trigger, watch) {
 
   /** The question is drawn once: its picture must not be fetched again with every piece of the answer. */
   const drawQuestion = (turn) => {
-    const stamp = JSON.stringify([turn.id, turn.question, turn.views, turn.views.map((view) => viewer.frames(view.image)), language()]);
+    const { views, carried } = viewsOf(turn);
+    const stamp = JSON.stringify([turn.id, turn.question, views, carried, views.map((view) => viewer.frames(view.image)), language()]);
     if (!questions.has(stamp)) {
       const bubble = el("div", { class: "bubble", dir: directionOf(turn.question) || document.documentElement.dir }, turn.question);
-      questions.set(stamp, el("div", { class: "asked" }, el("h3", { class: "sr-only" }, t("ui.you")), ...turn.views.map(evidence), bubble));
+      questions.set(stamp, el("div", { class: "asked" }, el("h3", { class: "sr-only" }, t("ui.you")), ...views.map((view) => evidence(view, carried)), bubble));
     }
     return questions.get(stamp);
   };
 
-  const evidence = (view) => {
+  /** Views of a question; one that brought none is about those shown last before it. */
+  const viewsOf = (turn) => {
+    if (turn.views.length) return { views: turn.views, carried: false };
+    const before = thread.turns.slice(0, Math.max(thread.turns.indexOf(turn), 0)).findLast((one) => one.views.length);
+    return { views: before?.views ?? [], carried: true };
+  };
+
+  const evidence = (view, carried) => {
     const label = describeView(view, viewer.frames(view.image));
-    const picture = el("img", { src: thumbnail(view), alt: "", loading: "lazy", width: 56, height: 56 });
-    return el("button", { class: "evidence", "aria-label": `${t("ui.show_view")}: ${label}`, title: t("ui.show_view"), onclick: () => viewer.show(view) },
+    const picture = carried ? null : el("img", { src: thumbnail(view), alt: "", loading: "lazy", width: 56, height: 56 });
+    return el("button", { class: carried ? "evidence carried" : "evidence", "aria-label": `${t("ui.show_view")}: ${label}`, title: t("ui.show_view"), onclick: () => viewer.show(view) },
       picture, el("span", { class: "evidence-label", dir: "ltr" }, label));
   };
 
@@ -182,7 +190,9 @@ export function mountChat(element, props, trigger, watch) {
     const view = withImage.checked ? viewer.view() : null;
     const run = newRun();
     const placeholder = `asked-${run}`;
-    const turn = { id: placeholder, question, views: [], answers: [{ text: "", state: "streaming" }] };
+    const last = thread.turns.findLast((one) => one.views.length)?.views.at(-1);
+    const views = view && JSON.stringify(view) !== JSON.stringify(last) ? [view] : [];
+    const turn = { id: placeholder, question, views, answers: [{ text: "", state: "streaming" }] };
     runs.set(run, { thread: thread.id, placeholder, question });
     thread.turns.push(turn);
     draw();

@@ -16,11 +16,14 @@ function mountHeader(element) {
   });
   onLanguage(() => {
     translate(element);
-    element.querySelector(".model").textContent = t("ui.model_in_use", { name: page.model.name });
+    element.querySelector(".model").textContent = t("ui.model_in_use", { name: modelName() });
     const button = element.querySelector(".language");
     button.lang = language() === "ar" ? "en" : "ar";
   });
 }
+
+/** The embedded model has a name of its own in each language; any other goes by its folder's. */
+const modelName = () => (page.model.name === "demonstration model" ? t("ui.demonstration_model") : page.model.name);
 
 const parts = { header: mountHeader, history: mountHistory, viewer: mountViewer, chat: mountChat };
 

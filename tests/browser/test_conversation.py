@@ -49,10 +49,11 @@ def test_the_same_view_is_not_sent_twice(open_page, ct_file):
     ask(page, "First")
     ask(page, "Second")
     expect(last_answer(page)).to_contain_text("1 image(s) in 3 message(s)")
+    expect(page.locator("#chat .evidence.carried")).to_have_count(1)
     page.locator("#viewer .presets").select_option("lung")
     ask(page, "Third")
     expect(last_answer(page)).to_contain_text("2 image(s) in 5 message(s)")
-    expect(page.locator("#chat .evidence")).to_have_count(2)
+    expect(page.locator("#chat .evidence:not(.carried)")).to_have_count(2)
 
 
 def test_question_without_the_image(open_page, ct_file):

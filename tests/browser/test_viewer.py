@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,14 @@ def test_canvas_at_one_to_one_is_the_rendered_view(open_page, name, preset):
       const { left, top, sx } = viewer.painter.placement;
       const { columns, rows } = viewer.painter.source;
       const data = viewer.painter.context.getImageData(left, top, columns, rows).data;
-      return { sx, columns, rows, data: Array.from(data), view: viewer.view() };
+      let text = '';
+      for (const level of data) text += String.fromCharCode(level);
+      return { sx, columns, rows, data: btoa(text), view: viewer.view() };
     }""")
     assert drawn["sx"] == pytest.approx(1, abs=1e-12)
-    pixels = np.asarray(drawn["data"], dtype=np.uint8).reshape(drawn["rows"], drawn["columns"], 4)
+    pixels = np.frombuffer(base64.b64decode(drawn["data"]), dtype=np.uint8).reshape(
+        drawn["rows"], drawn["columns"], 4
+    )
     image = open_image(Path(get_testdata_file(name, download=False)))
     assert np.array_equal(pixels[:, :, :3], render(image, View.from_json(drawn["view"])))
 
@@ -138,21 +143,21 @@ def test_wheel_and_keys_turn_frames(open_page):
     page = open_page()
     upload(page, get_testdata_file("rtdose.dcm", download=False))
     corner = page.locator("#viewer .corner.end")
-    expect(corner).to_contain_text("1/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)1/15"))
     box = page.locator("#viewer .pixels").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     page.mouse.wheel(0, 100)
-    expect(corner).to_contain_text("2/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)2/15"))
     page.locator("#viewer .pixels").press("ArrowDown")
-    expect(corner).to_contain_text("3/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)3/15"))
     page.locator("#viewer .pixels").press("End")
-    expect(corner).to_contain_text("15/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)15/15"))
     page.locator("#viewer .pixels").press("ArrowDown")
-    expect(corner).to_contain_text("15/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)15/15"))
     page.locator("#viewer .frames").fill("4")
-    expect(corner).to_contain_text("5/15")
+    expect(corner).to_contain_text(re.compile(r"(^|\D)5/15"))
     assert current_view(page)["frame"] == 4
-    expect(page.locator("#chat .subject")).to_contain_text("5/15")
+    expect(page.locator("#chat .subject")).to_contain_text(re.compile(r"(^|\D)5/15"))
 
 
 def test_zoom_pan_and_fit(open_page, ct_file):
