@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from engine.adapters import AdapterFolder
     from engine.messages import ImagePart
     from engine.precision import Quantisation
 
@@ -191,6 +192,16 @@ def load(
         expected = " or ".join(map(repr, _KINDS))
         raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
 
+    placement, reason = _placement(options)
+    tokenizer = load_tokenizer(folder)
+    if options.check_memory:
+        check_memory(source, folder, config, placement)
+    model = load_weights(folder, config, tokenizer, placement, progress)
+    return _complete(str(source), folder, config, model, tokenizer, placement=placement, reason=reason)
+
+
+def _placement(options: LoadOptions) -> tuple[Placement, str]:
+    """Decide device and numbers, and say why."""
     import torch
 
     if options.threads:
@@ -203,23 +214,34 @@ def load(
     elif options.quantisation != "none":
         dtype_reason = f"{options.quantisation} was asked for, {dtype_reason}"
     placement = Placement(device, dtype, options.quantisation, split=options.device == "split")
-    tokenizer = load_tokenizer(folder)
-    if options.check_memory:
-        check_memory(source, folder, config, placement)
-    model = load_weights(folder, config, tokenizer, placement, progress)
-    parts = _phi3_parts if kind == "phi3_v" else _llava_parts
-    renderer, image_processor = parts(folder, config, model, tokenizer, str(source))
-    return (CroppingModel if kind == "phi3_v" else LoadedModel)(
-        name=str(source),
+    return placement, f"{device_reason}; {dtype_reason}"
+
+
+def _complete(
+    name: str,
+    folder: Path,
+    config: dict[str, Any],
+    model: Any,
+    tokenizer: Any,
+    *,
+    placement: Placement,
+    reason: str,
+) -> LoadedModel:
+    """Add what is needed to ask a model."""
+    cropping = config["model_type"] == "phi3_v"
+    parts = _phi3_parts if cropping else _llava_parts
+    renderer, image_processor = parts(folder, config, model, tokenizer, name)
+    return (CroppingModel if cropping else LoadedModel)(
+        name=name,
         model=model,
         renderer=renderer,
         image_processor=image_processor,
         tokenizer=tokenizer,
         stop_ids=_stop_ids(model, tokenizer),
         suppressed_ids=_suppressed_ids(renderer.profile, tokenizer),
-        device=device,
-        dtype=dtype,
-        reason=f"{device_reason}; {dtype_reason}",
+        device=placement.device,
+        dtype=placement.dtype,
+        reason=reason,
     )
 
 
@@ -271,13 +293,37 @@ def _load_adapter(
         raise AdapterError(source=folder, reason=f"the model it was made for ({base}) is an adapter itself")
     on_cpu_int8 = options.quantisation == "cpu-int8"
     whole = replace(options, quantisation="none", dtype="float32") if on_cpu_int8 else options
-    loaded = load(adapter.base, whole, progress)
+    if read_config(base).get("model_type") == "llama":
+        loaded = _load_assembled(adapter, base, whole)
+    else:
+        loaded = load(adapter.base, whole, progress)
     name = loaded.adapters.attach(folder)
     loaded.adapters.use(name)
     if on_cpu_int8:
         loaded.adapters.merge(name)
         quantise_on_cpu(loaded.model)
     return loaded
+
+
+def _load_assembled(adapter: AdapterFolder, base: Path, options: LoadOptions) -> LoadedModel:
+    """Open an adapter whose base is a plain Llama: the vision tower has a folder of its own."""
+    from engine.assembled import Parts, assemble
+
+    folder, config = adapter.folder, read_config(adapter.folder)
+    if config.get("model_type") != "llava_llama":
+        found = f"model_type {config.get('model_type')!r}"
+        raise UnsupportedCheckpointError(source=folder, found=found, expected="'llava_llama'")
+    tower = str(config.get("mm_vision_tower"))
+    try:
+        tower_folder = _folder_of(tower)
+    except CheckpointNotFoundError as error:
+        raise AdapterBaseMissingError(source=folder, base=tower) from error
+    placement, reason = _placement(options)
+    if options.check_memory:
+        check_memory(base, base, read_config(base), placement)
+    tokenizer = load_tokenizer(folder if (folder / "tokenizer.json").is_file() else base)
+    model = assemble(Parts(adapter, config, base, tower_folder), tokenizer, placement)
+    return _complete(adapter.base, folder, config, model, tokenizer, placement=placement, reason=reason)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

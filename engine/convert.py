@@ -22,7 +22,7 @@ from engine.shards import shards_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RENAMES", "image_token_id", "llava_config", "rename", "tensor_shapes"]
+__all__ = ["RENAMES", "check_supported", "image_token_id", "llava_config", "rename", "tensor_shapes"]
 
 RENAMES: dict[str, str] = {
     r"^model\.vision_tower\.vision_tower\.(vision_model\.)?": "model.vision_tower.",
@@ -84,7 +84,7 @@ def llava_config(folder: Path, config: dict[str, Any], image_token: int) -> Any:
     """
     from transformers import LlavaConfig
 
-    _check_supported(folder, config)
+    check_supported(folder, config)
     vision = _vision_geometry(folder, tensor_shapes(folder), str(config.get("mm_vision_tower")))
     whole = config.get("mm_vision_select_feature", "patch") == "cls_patch"
     return LlavaConfig(
@@ -99,7 +99,14 @@ def llava_config(folder: Path, config: dict[str, Any], image_token: int) -> Any:
     )
 
 
-def _check_supported(folder: Path, config: dict[str, Any]) -> None:
+def check_supported(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse an original ``config.json`` of another structure.
+
+    Raises
+    ------
+    UnsupportedCheckpointError
+        Names the first field that differs, what was found and what would be computed.
+    """
     expected: dict[str, tuple[Any, ...]] = {
         "mm_projector_type": ("mlp2x_gelu",),
         "mm_patch_merge_type": ("flat", None),

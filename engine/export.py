@@ -226,10 +226,16 @@ def _write_index(folder: Path, plans: dict[str, _Plan], total: int) -> None:
 
 
 def _config_of(source: Path, config: dict[str, Any], image_token: int) -> dict[str, Any]:
+    """Write every field out, because another release's defaults may differ."""
+    from transformers import LlavaConfig
+
     if config["model_type"] == "llava_llama":
         mapped: dict[str, Any] = llava_config(source, config, image_token).to_dict()
+        # releases of transformers before 5 know the rotation by these names only
+        old_names = ("rope_theta", "rope_scaling")
+        mapped["text_config"] |= {name: config[name] for name in old_names if config.get(name) is not None}
     else:
-        mapped = dict(config)
+        mapped = LlavaConfig.from_dict(config).to_dict()
     mapped |= {"architectures": ["LlavaForConditionalGeneration"], "bos_count": bos_count(config)}
     return mapped
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["LoadProgress", "Placement", "load_weights"]
+__all__ = ["LoadProgress", "Placement", "check_report", "load_weights", "number_arguments"]
 
 _REPORT_EVERY_S = 0.2
 
@@ -75,11 +75,11 @@ def load_weights(
                 use_safetensors=True,
                 trust_remote_code=False,
                 **arguments,
-                **_numbers(placement),
+                **number_arguments(placement),
             )
     except (OSError, SafetensorError) as error:
         raise CheckpointError(source=folder, reason=str(error).rstrip(".")) from error
-    _check_report(folder, report)
+    check_report(folder, report)
     if placement.quantisation == "cpu-int8":
         quantise_on_cpu(model)
     elif placement.quantisation == "none" and not placement.split:
@@ -102,7 +102,7 @@ def _structure(folder: Path, config: dict[str, Any], tokenizer: Any) -> tuple[An
     return LlavaForConditionalGeneration, {}
 
 
-def _numbers(placement: Placement) -> dict[str, Any]:
+def number_arguments(placement: Placement) -> dict[str, Any]:
     """Arguments of precision and place; int8 on the CPU is made from the numbers as they are stored."""
     if placement.quantisation == "cpu-int8":
         return {"dtype": "auto"}
@@ -115,7 +115,14 @@ def _numbers(placement: Placement) -> dict[str, Any]:
     return arguments
 
 
-def _check_report(folder: Path, report: dict[str, Any]) -> None:
+def check_report(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse what transformers reports as missing, unexpected or of another shape.
+
+    Raises
+    ------
+    CheckpointKeysError
+        With the numbers and the first names.
+    """
     missing, unexpected, mismatched = (
         sorted(map(str, report.get(kind, ())))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")

@@ -15,7 +15,7 @@ from engine.checkpoint import LoadOptions, load
 from engine.errors import AdapterBaseError, AdapterBaseMissingError, AdapterError
 from engine.local import LocalBackend
 from engine.messages import Delta, GenerationOptions, Message
-from tests.engine.tiny import build_checkpoint, random_image
+from tests.engine.tiny import build_checkpoint, build_original, random_image, rewrite_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -354,3 +354,97 @@ def test_an_adapter_that_is_not_attached_cannot_be_chosen(model: LoadedModel) ->
     """A wrong name is a mistake of the program."""
     with pytest.raises(KeyError):
         LocalBackend(model).use_adapter("nowhere")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make an original checkpoint, and the same weights as Llama, CLIP and a LLaVA LoRA folder."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    home = tmp_path_factory.mktemp("parts")
+    whole = build_original(home / "whole", shards=1)
+    (file,) = whole.glob("*.safetensors")
+    tensors = load_file(file)
+    config = json.loads((whole / "config.json").read_text())
+    llama, clip, adapter = home / "Llama-3.1-8B-Instruct", home / "clip", home / "lora"
+    for folder in (llama, clip, adapter):
+        folder.mkdir()
+    language = {
+        k: v for k, v in tensors.items() if "mm_proj" not in k and "vision" not in k and "inv_freq" not in k
+    }
+    save_file(language, llama / "model.safetensors", metadata={"format": "pt"})
+    plain = {k: v for k, v in config.items() if not k.startswith(("mm_", "image"))}
+    (llama / "config.json").write_text(
+        json.dumps(plain | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+    )
+    shutil.copy(whole / "tokenizer.json", llama)
+    tower = {
+        key.removeprefix("model.vision_tower.vision_tower."): value
+        for key, value in tensors.items()
+        if "vision_tower" in key and "position_ids" not in key
+    }
+    torch.save(tower | {"text_model.something": torch.zeros(2)}, clip / "pytorch_model.bin")
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 1}
+    (clip / "config.json").write_text(
+        json.dumps({"model_type": "clip", "vision_config": vision | {"image_size": 28, "patch_size": 14}})
+    )
+    generator = torch.Generator().manual_seed(5)
+    lora = {}
+    for name in ("q_proj", "v_proj"):
+        for layer in range(2):
+            key = f"base_model.model.model.layers.{layer}.self_attn.{name}.lora_"
+            out = tensors[f"model.layers.{layer}.self_attn.{name}.weight"].shape[0]
+            lora[key + "A.weight"] = torch.randn(4, 32, generator=generator) * 0.2
+            lora[key + "B.weight"] = torch.randn(out, 4, generator=generator) * 0.2
+    torch.save(lora, adapter / "adapter_model.bin")
+    projector = {f"base_model.model.{k}": v for k, v in tensors.items() if "mm_projector" in k}
+    torch.save(projector, adapter / "non_lora_trainables.bin")
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": str(llama)}
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(settings | {"target_modules": ["q_proj", "v_proj"]})
+    )
+    # LLaVA-pp's training adds a <pad> row: the config says one more than the Llama has
+    config |= {"mm_vision_tower": str(clip), "vocab_size": config["vocab_size"] + 1}
+    (adapter / "config.json").write_text(json.dumps(config))
+    return whole, adapter
+
+
+def test_a_lora_over_a_plain_llama_is_put_together(parts: tuple[Path, Path]) -> None:
+    """Llama, CLIP and projector from three folders give the logits of the whole, with and without LoRA."""
+    import torch
+
+    whole, adapter = parts
+    expected, loaded = load(whole, CPU), load(adapter, CPU)
+
+    assert loaded.adapters.active == "lora"
+    assert loaded.renderer.render(QUESTION) == expected.renderer.render(QUESTION)
+    with_lora = logits(loaded)
+    loaded.adapters.use(None)
+    assert torch.equal(logits(loaded), logits(expected))
+    expected.adapters.use(expected.adapters.attach(adapter, any_base=True))
+    assert torch.equal(with_lora, logits(expected))
+    assert not torch.allclose(with_lora, logits(loaded), atol=1e-2)
+
+
+def test_a_vision_tower_that_is_not_here_is_named(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter's config names the tower; the error does too."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = shutil.copytree(parts[1], tmp_path / "lora")
+    rewrite_config(folder, mm_vision_tower="openai/clip-vit-large-patch14-336")
+
+    with pytest.raises(AdapterBaseMissingError, match=r"needs the model openai/clip-vit-large-patch14-336"):
+        load(folder, CPU)
+
+
+def test_a_lora_without_projector_over_a_plain_llama_is_refused(
+    parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Without the projector there is no way from the image to the language model."""
+    folder = shutil.copytree(parts[1], tmp_path / "lora")
+    (folder / "non_lora_trainables.bin").unlink()
+
+    with pytest.raises(AdapterError, match=r"its projector does not fit: .*linear_1\.weight"):
+        load(folder, CPU)
