@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import worker
 from engine.errors import (
+    AnswerFailedError,
     BackendUnavailableError,
     EngineError,
     ProcessCrashedError,
@@ -487,13 +488,22 @@ class _Life:
     def _write(self) -> None:
         shelf = worker.Shelf()
         while (item := self._outbox.get()) is not None:
-            if isinstance(item, tuple):
-                number, work, messages, argument = item
-                item = worker.Ask(number, work, worker.pack(messages, shelf), argument)
             try:
-                self._connection.send_bytes(pickle.dumps(item))
+                self._connection.send_bytes(self._pickled(item, shelf))
             except OSError:
                 return  # the child is gone; the reader tells everybody
+            except Exception as error:  # noqa: BLE001  # a value that refuses to be pickled
+                _LOG.exception("a question cannot cross to the model's process")
+                self._deliver(worker.Failed(item[0], AnswerFailedError(reason=str(error))))
+                self.process.kill()  # the two shelves may differ now
+                return
+
+    @staticmethod
+    def _pickled(item: Any, shelf: worker.Shelf) -> bytes:
+        if isinstance(item, tuple):
+            number, work, messages, argument = item
+            item = worker.Ask(number, work, worker.pack(messages, shelf), argument)
+        return pickle.dumps(item)
 
 
 def _how(status: int | None) -> str:

@@ -297,8 +297,8 @@ class _Desk:
                 case Ask():
                     self._take(message)
                 case Cancel(number):
-                    if number in self._running:
-                        self._running[number].set()
+                    if stop := self._running.get(number):
+                        stop.set()
                 case Goodbye():
                     self._backend.close()
                     return 0

@@ -27,7 +27,7 @@ from engine.errors import (
     ProcessHungError,
     PromptTooLongError,
 )
-from engine.messages import Delta, Event, Finished, GenerationOptions, ImagePart, Message, Queued
+from engine.messages import Delta, Event, Finished, GenerationOptions, ImagePart, Message, Queued, TextPart
 from engine.process import ProcessBackend, ProcessLimits, _how
 from tests.engine.contract import BackendContract, Subject, said
 from tests.engine.tiny import random_image
@@ -350,6 +350,15 @@ def test_arguments_that_cannot_cross_are_told() -> None:
     """Nobody waits for a child that cannot be started."""
     with opened(lock=threading.Lock()) as backend, pytest.raises(EngineError, match="cannot be started"):
         backend.wait()
+
+
+def test_a_question_that_cannot_cross_is_told(shared: ProcessBackend) -> None:
+    """The reader gets an error at once, and the next question works."""
+    message = Message("user", (TextPart(threading.Lock()),))  # type: ignore[arg-type]
+    with pytest.raises(AnswerFailedError, match="pickle"):
+        list(shared.stream([message], OPTIONS))
+
+    assert ask(shared, "fine?") == "you asked: fine?"
 
 
 # --- stopping ---
