@@ -14,7 +14,8 @@ import json
 import queue
 import threading
 import time
-from contextlib import asynccontextmanager
+from concurrent.futures import CancelledError
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,7 +49,7 @@ from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, 
 from engine.prompt import check_order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Sequence
     from concurrent.futures import Future
 
     from engine.chat_protocol import Chunk, ContextExceeded
@@ -144,7 +145,10 @@ class RemoteBackend:
         ServerError
             If the server cannot be asked.
         """
-        return self._loop.run(self._server.models()).result()
+        try:
+            return self._loop.run(self._server.models()).result()
+        except CancelledError as error:
+            raise BackendUnavailableError(reason="it was closed") from error
 
     def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
         """Answer; see :class:`engine.backend.Backend`.
@@ -175,10 +179,12 @@ class RemoteBackend:
                     waiting = Reading(0, said.prompt_tokens)
                 if said is not None:
                     yield said
-                elif not question.began:
+                    if isinstance(said, Finished):
+                        return
+                    continue
+                self._loop.check_open()
+                if not question.began:
                     yield waiting
-                if isinstance(said, Finished):
-                    return
         finally:
             task.cancel()
 
@@ -210,10 +216,10 @@ class _Loop:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name="model-server", daemon=True)
                 self._thread.start()
-        self._running.wait()
-        if self._loop is None:
-            raise RuntimeError("the event loop did not start")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._running.wait()
+            if self._loop is None:
+                raise RuntimeError("the event loop did not start")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
         with self._lock:
@@ -303,6 +309,7 @@ class _Question:
         self._arrived = self._sent = time.monotonic()
         self._estimate = estimated_tokens(messages)
         self._started = False
+        self._answer = _Answer()
         self.began = False
         """Whether a piece of the answer has come."""
 
@@ -367,6 +374,9 @@ class _Question:
                     await self._refuse(response.status_code, response.headers, await _start_of(response))
                 await self._follow(response, clock)
         except TimeoutError as error:
+            if self._answer.reason is not None:  # only the counts are missing
+                self._inbox.put(self._finished(self._answer))
+                return
             seconds = limits.between_tokens_s if self.began else limits.first_token_s
             raise ServerSilentError(server=self._server.name, seconds=round(seconds)) from error
         except httpx.HTTPError as error:
@@ -413,22 +423,23 @@ class _Question:
         if not self._started:
             self._started = True
             self._inbox.put(Started(self._estimate))
-        answer = _Answer()
-        async for chunk in self._chunks(response, answer):
-            await self._check(chunk, response)
-            if text := answer.take(chunk):
-                self.began = True
-                self._inbox.put(Delta(text))
-            if answer.is_over(chunk, self._options.time_limit_s):
-                break
-            if text or chunk.reason:
-                wait_s = _FAREWELL_S if answer.reason else self._server.limits.between_tokens_s
-                clock.reschedule(asyncio.get_running_loop().time() + wait_s)
+        answer = self._answer = _Answer()
+        async with aclosing(self._chunks(response, answer)) as chunks:
+            async for chunk in chunks:
+                await self._check(chunk, response)
+                if text := answer.take(chunk):
+                    self.began = True
+                    self._inbox.put(Delta(text))
+                if answer.is_over(chunk, self._options.time_limit_s):
+                    break
+                if text or chunk.reason:
+                    wait_s = _FAREWELL_S if answer.reason else self._server.limits.between_tokens_s
+                    clock.reschedule(asyncio.get_running_loop().time() + wait_s)
         if answer.reason is None:
             raise self._server.odd("an end of the stream without a reason", "a finish reason")
         self._inbox.put(self._finished(answer))
 
-    async def _chunks(self, response: httpx.Response, answer: _Answer) -> AsyncIterator[Chunk]:
+    async def _chunks(self, response: httpx.Response, answer: _Answer) -> AsyncGenerator[Chunk, None]:
         lines = EventLines()
         try:
             async for piece in response.aiter_bytes():

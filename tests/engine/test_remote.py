@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import remote
 from engine.backend import backend_class
 from engine.chat_protocol import EventLines, context_exceeded, retry_after_s
 from engine.errors import (
@@ -221,6 +222,18 @@ def test_events_are_the_same_however_their_bytes_are_cut(texts: list[str], data:
         position += step
 
     assert [json.loads(event) for event in found] == texts
+
+
+def test_a_server_that_never_closes_does_not_hold_a_whole_answer(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the reason has come, the counts are waited for only a moment."""
+    monkeypatch.setattr(remote, "_FAREWELL_S", 0.2)
+
+    last = answered(server, Reply([piece("a"), piece(reason="stop"), 2.0]))[-1]
+
+    assert isinstance(last, Finished)
+    assert last.timings.total_s < 1.5
 
 
 def usage_piece(**usage: Any) -> bytes:
@@ -578,8 +591,8 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 process.kill()
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 240
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             if httpx.get(url, trust_env=False).is_success:
@@ -589,7 +602,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             break
         time.sleep(0.3)
-    pytest.fail("transformers serve did not start:\n" + log.read_text(errors="replace")[-3000:])
+    pytest.fail("the server did not start:\n" + log.read_text(errors="replace")[-3000:])
 
 
 def ready_to_serve(folder: Path, loaded: LoadedModel) -> Path:
