@@ -67,7 +67,8 @@ class Canvas:
     def _xy(self, point: Point) -> Point:
         return ((point[0] + 1) / 2 * self.width, (point[1] + 1) / 2 * self.height)
 
-    def _paint(self, level: int | tuple[int, int, int]) -> int | tuple[int, int, int]:
+    def paint(self, level: int | tuple[int, int, int]) -> int | tuple[int, int, int]:
+        """Return a colour this canvas takes: grey as three equal parts where it is RGB."""
         if self.colour and isinstance(level, int):
             return (level, level, level)
         return level
@@ -84,17 +85,17 @@ class Canvas:
         """Draw an ellipse, filled or outlined or both."""
         left, top = self._xy((centre[0] - radii[0], centre[1] - radii[1]))
         right, bottom = self._xy((centre[0] + radii[0], centre[1] + radii[1]))
-        fill = None if level is None else self._paint(level)
-        outline = None if ring is None else self._paint(ring)
+        fill = None if level is None else self.paint(level)
+        outline = None if ring is None else self.paint(ring)
         self._pen.ellipse([left, top, right, bottom], fill=fill, outline=outline, width=thickness)
 
     def stroke(self, points: Sequence[Point], level: int | tuple[int, int, int], thickness: int = 2) -> None:
         """Draw an open polyline."""
-        self._pen.line([self._xy(p) for p in points], fill=self._paint(level), width=thickness, joint="curve")
+        self._pen.line([self._xy(p) for p in points], fill=self.paint(level), width=thickness, joint="curve")
 
     def area(self, points: Sequence[Point], level: int | tuple[int, int, int]) -> None:
         """Fill a polygon."""
-        self._pen.polygon([self._xy(p) for p in points], fill=self._paint(level))
+        self._pen.polygon([self._xy(p) for p in points], fill=self.paint(level))
 
     def bow(
         self, centre: Point, radii: Point, degrees: tuple[float, float], level: int, thickness: int
@@ -102,7 +103,11 @@ class Canvas:
         """Draw part of an ellipse's outline, from one angle to another."""
         left, top = self._xy((centre[0] - radii[0], centre[1] - radii[1]))
         right, bottom = self._xy((centre[0] + radii[0], centre[1] + radii[1]))
-        self._pen.arc([left, top, right, bottom], *degrees, fill=self._paint(level), width=thickness)
+        self._pen.arc([left, top, right, bottom], *degrees, fill=self.paint(level), width=thickness)
+
+    def label(self, place: Point, text: str, level: int) -> None:
+        """Write a few letters."""
+        self._pen.text(self._xy(place), text, fill=self.paint(level))
 
     def tree(
         self, root: Point, angle: float, length: float, level: int | tuple[int, int, int], depth: int
@@ -414,7 +419,7 @@ def _mr_limb(c: Canvas, plane: str, contrast: str) -> None:
     del plane
     fat = c.grey(200, 35)
     muscle = c.grey(45, 22) if contrast == "T2" else c.grey(85, 15)
-    zoom, dx, dy = c.random.uniform(0.9, 2.3), c.near(0, 0.5), c.near(0, 0.5)
+    zoom, dx, dy = c.random.uniform(0.9, 3.3), c.near(0, 0.6), c.near(0, 0.6)
 
     def place(x: float, y: float) -> Point:
         return (x * zoom + dx, y * zoom + dy)
@@ -546,35 +551,71 @@ def _fundus(c: Canvas, plane: str, contrast: str) -> None:
 def _ultrasound(c: Canvas, plane: str, contrast: str) -> None:
     del plane, contrast
     r = c.random
-    convex = r.random() < 0.6
     tissue = c.grey(85, 25)
-    if convex:
-        spread, top = r.uniform(0.6, 0.95), c.near(-0.8, 0.1)
-        arc = [
-            (np.sin(t) * 1.6 * spread, top - 0.2 + np.cos(t) * r.uniform(1.6, 1.62))
-            for t in np.linspace(-0.65, 0.65, 15)
-        ]
-        near = [(np.sin(t) * 0.4 * spread, top - 0.2 + np.cos(t) * 0.4) for t in np.linspace(0.65, -0.65, 9)]
-        c.area([(float(x), float(y)) for x, y in arc + near], tissue)
+    deep = r.uniform(0.5, 1.0)
+    if r.random() < 0.6:
+        spread, top = r.uniform(0.6, 0.95) * deep, c.near(-0.8, 0.1)
+        turns = [float(t) for t in np.linspace(-0.65, 0.65, 15)]
+        far = [(np.sin(t) * 1.6 * spread, top - 0.2 + np.cos(t) * 1.6 * deep) for t in turns]
+        near = [(np.sin(t) * 0.4 * spread, top - 0.2 + np.cos(t) * 0.4) for t in reversed(turns)]
+        c.area(far + near, tissue)
     else:
         top = c.near(-0.55, 0.1)
-        c.area([(-0.85, top), (0.85, top), (0.85, top + 1.1), (-0.85, top + 1.1)], tissue)
+        c.area([(-0.85, top), (0.85, top), (0.85, top + 1.1 * deep), (-0.85, top + 1.1 * deep)], tissue)
     for _ in range(9):
-        y = c.near(0.1, 0.5)
-        c.bow(
-            (c.near(0, 0.2), y), (c.near(0.4, 0.15), 0.12), (200, 340), tissue + c.random.randint(15, 90), 3
-        )
+        y = c.near(0.1, 0.5) * deep
+        level = tissue + r.randint(15, 90)
+        c.bow((c.near(0, 0.2), y), (c.near(0.4, 0.15) * deep, 0.12), (200, 340), level, 3)
     for _ in range(4):
-        c.ellipse(
-            (c.near(0, 0.4), c.near(0.05, 0.4)), (c.near(0.18, 0.08), 0.1), tissue + c.random.randint(-30, 25)
-        )
-    for row in range(r.randint(2, 6)):  # lines of settings beside the fan
-        c.stroke([(-0.97, -0.93 + row * 0.06), (-0.97 + r.uniform(0.1, 0.4), -0.93 + row * 0.06)], 200, 2)
+        place = (c.near(0, 0.4) * deep, c.near(0.05, 0.4) * deep)
+        c.ellipse(place, (c.near(0.18, 0.08), 0.1), tissue + r.randint(-30, 25))
+    if r.random() < 0.4:
+        _doppler(c)
+    _ultrasound_screen(c)
+
+
+def _doppler(c: Canvas) -> None:
+    """Flow in colour inside a box, as colour Doppler shows it."""
+    r = c.random
+    left, top, right, bottom = c.near(-0.6, 0.2), c.near(-0.35, 0.12), c.near(0.6, 0.2), c.near(0.35, 0.15)
+    c.stroke([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], 230, 1)
+    colours = [(255, 190, 30), (230, 90, 20), (255, 240, 120), (190, 40, 10)]
+    if r.random() < 0.3:
+        colours += [(30, 60, 210), (60, 160, 250)]
+    for _ in range(r.randint(3, 9)):
+        root = (r.uniform(left, right) * 0.8, (top + bottom) / 2 + c.near(0, 0.1))
+        c.tree(root, r.uniform(0, 6.28), r.uniform(0.12, 0.25), r.choice(colours), 3)
+    for step in range(8):
+        y = -0.3 + step * 0.06
+        c.area([(0.92, y), (0.97, y), (0.97, y + 0.06), (0.92, y + 0.06)], colours[step % len(colours)])
+
+
+def _ultrasound_screen(c: Canvas) -> None:
+    """Draw settings, scales and bars as a scanner does around its picture."""
+    r = c.random
+    words = (
+        "MED CTR",
+        "TIS0.4 MI 1.0",
+        "12:03:44",
+        "C5-2",
+        "ABD",
+        "Gn 52",
+        "2D 71%",
+        "3.5 MHz",
+        "LYMPH NODE",
+        "232dB/C3",
+    )
+    for row in range(r.randint(2, 6)):
+        c.label((-0.97, -0.97 + row * 0.09), r.choice(words), 220)
+    for _ in range(r.randint(0, 5)):
+        c.label((r.uniform(-0.2, 0.6), r.choice((-0.96, -0.88, 0.8, 0.9))), r.choice(words), 220)
     for step in range(16):
         c.stroke([(0.96, -0.8 + step * 0.11), (0.99, -0.8 + step * 0.11)], 200, 1)
     if r.random() < 0.5:
         for step in range(20):
             c.stroke([(-0.96, -0.2 + step * 0.03), (-0.92, -0.2 + step * 0.03)], 250 - step * 12, 2)
+    if r.random() < 0.25:
+        c.area([(-1, -1), (1, -1), (1, -0.8), (-1, -0.8)], 250)
 
 
 def _bone_scan(c: Canvas, plane: str, contrast: str) -> None:
@@ -680,7 +721,9 @@ KINDS: tuple[Kind, ...] = (
         aspects=(0.7, 1.5),
     ),
     Kind("fundus", "fundus", "eye", _fundus, (0.2, 0.5, -0.5, 0.5), colour=True, aspects=(0.85, 1.5)),
-    Kind("ultrasound", "US", "tissue", _ultrasound, (0.15, 0.42, -0.15, 0.35), aspects=(0.9, 1.7)),
+    Kind(
+        "ultrasound", "US", "tissue", _ultrasound, (0.15, 0.42, -0.15, 0.35), colour=True, aspects=(0.9, 2.3)
+    ),
     Kind(
         "bone_scan",
         "NM",

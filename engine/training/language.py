@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mixture", "image_features", "packed_batch", "packed_loss"]
 
+_OPENING_WEIGHTS = (10.0, 6.0, 6.0, 3.0)
 _SYSTEM_TOKENS = 45
 """About as many tokens stand before the first picture; only used to guess a pack's length."""
 
@@ -99,8 +100,20 @@ def image_features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
         return vision_states(model.model.vision_tower, pixels)[-1]
 
 
+def _opening_weights(learned: torch.Tensor) -> torch.Tensor:
+    """Weigh the first tokens of every answer: they decide which question was understood."""
+    weight = torch.ones(learned.shape)
+    begins = learned.clone()
+    begins[:, 1:] &= ~learned[:, :-1]
+    for offset, value in enumerate(_OPENING_WEIGHTS):
+        moved = torch.zeros_like(begins)
+        moved[:, offset:] = begins[:, : begins.shape[1] - offset]
+        weight[moved & learned] = value
+    return weight
+
+
 def packed_loss(
-    model: Any, batch: PackedBatch, features: torch.Tensor, weights: torch.Tensor
+    model: Any, batch: PackedBatch, features: torch.Tensor, weights: torch.Tensor, *, openings: bool = True
 ) -> tuple[torch.Tensor, float]:
     """Weighted cross-entropy of the learned tokens, and the share predicted right.
 
@@ -114,6 +127,8 @@ def packed_loss(
         Patch features in the order of the image slots.
     weights : tensor, shape (vocabulary,)
         Weight of each token as a target.
+    openings : bool
+        Weigh the first tokens of every answer more.
     """
     embedded = model.get_input_embeddings()(batch.ids)
     if len(features):
@@ -127,5 +142,7 @@ def packed_loss(
     learned = targets != -100
     logits, wanted = model.lm_head(hidden[learned]).float(), targets[learned]
     weight = weights[wanted]
+    if openings:
+        weight = torch.maximum(weight, _opening_weights(learned)[learned])
     loss = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
     return loss, float((logits.argmax(-1) == wanted).float().mean())

@@ -148,7 +148,7 @@ def _lesion(
             (float(x + np.cos(a) * reach * w * stretch), float(y + np.sin(a) * reach * w / stretch))
             for a, w in zip(angles, wobble, strict=True)
         ]
-        pen.polygon(outline, fill=paint)
+        pen.polygon(outline, fill=canvas.paint(paint))
     return (x / canvas.width, y / canvas.height, radius / longer)
 
 
@@ -184,7 +184,7 @@ def _develop(canvas: Canvas, attributes: Attributes, random: Random) -> NDArray[
     values = (values + texture[..., None] * inside) * (1 + shade[..., None])
     generator = np.random.default_rng(random.getrandbits(32))
     if attributes.kind == "ultrasound":
-        values = values * generator.gamma(8.0, 1 / 8.0, values.shape).astype(np.float32)
+        values = values * generator.gamma(8.0, 1 / 8.0, (height, width, 1)).astype(np.float32)
     gain, shift, gamma = random.uniform(0.85, 1.15), random.uniform(-12, 12), random.uniform(0.8, 1.25)
     values = 255 * (np.clip(values * gain + shift * inside, 0, 255) / 255) ** gamma
     sigma = random.uniform(38, 56) if attributes.quality == "noisy" else random.uniform(0, 5)
@@ -222,7 +222,8 @@ def _decorate(image: Image.Image, random: Random, *, colour: bool) -> Image.Imag
 
 
 def _resample(image: Image.Image, attributes: Attributes, random: Random) -> Image.Image:
-    floor = 0.7 if attributes.size == "small" or attributes.quality == "noisy" else 0.4
+    careful = attributes.size == "small" or attributes.quality == "noisy"
+    floor = 0.7 if careful else 0.4
     scale = random.choice((1.0, random.uniform(floor, 1.0), random.uniform(1.0, 2.2)))
     method = random.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.BOX))
     size = (max(24, round(image.width * scale)), max(24, round(image.height * scale)))

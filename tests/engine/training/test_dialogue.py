@@ -100,7 +100,7 @@ def test_answers_agree_with_the_attributes(kind: str, language: str) -> None:
         shown = draw_attributes(random)
         words = WORDS[kind][language]
         said = {
-            text: {word for word, spelt in words.items() if spelt in text}
+            text: {word for word, spelt in words.items() if re.search(rf"\b{spelt}\b", text)}
             for text in (
                 answer(kind, language, shown),
                 caption(language, shown),

@@ -34,7 +34,9 @@ def _loss(shop: Any, packs: list[Any], features: torch.Tensor) -> tuple[float, i
     batch = collate(packs, 0)
     slots = [NUMBERS[digest] for digest in batch.digests]
     with torch.no_grad():
-        loss, _ = packed_loss(shop.model, batch, features[slots], torch.ones_like(shop.weights))
+        loss, _ = packed_loss(
+            shop.model, batch, features[slots], torch.ones_like(shop.weights), openings=False
+        )
     return float(loss), int((batch.labels != -100).sum())
 
 
