@@ -29,7 +29,18 @@ from sqlalchemy import (
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-__all__ = ["UtcDateTime", "answers", "images", "metadata", "passages", "threads", "turns", "views"]
+__all__ = [
+    "UtcDateTime",
+    "answers",
+    "feedback",
+    "images",
+    "metadata",
+    "passages",
+    "tags",
+    "threads",
+    "turns",
+    "views",
+]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -68,6 +79,7 @@ threads = Table(
     Column("title", String(200), nullable=False),
     Column("created", UtcDateTime, nullable=False),
     Column("updated", UtcDateTime, nullable=False),
+    Column("pinned", UtcDateTime),
     Index("ix_threads_owner_updated", "owner", "updated"),
 )
 
@@ -131,4 +143,20 @@ passages = Table(
     Column("answer_id", String(32), ForeignKey("answers.id", ondelete="CASCADE"), index=True),
     Column("facets", Text, nullable=False),
     Column("words", Text, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("thread_id", String(32), ForeignKey("threads.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", String(40), primary_key=True),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("answer_id", String(32), ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True),
+    Column("reasons", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
 )

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "END_STATES",
+    "FEEDBACK_REASONS",
     "Answer",
     "AnswerState",
     "EndState",
+    "Feedback",
+    "FeedbackReason",
     "ImageRecord",
     "SearchHit",
     "StoredView",
@@ -31,6 +34,11 @@ user. ``failed``: an error, see ``error_key``. ``interrupted``: the process died
 AnswerState = Literal["streaming", EndState]
 
 END_STATES: tuple[EndState, ...] = get_args(EndState)
+
+FeedbackReason = Literal["wrong_side", "wrong_finding", "wrong_language", "not_grounded", "other"]
+"""``not_grounded``: said without regard to the image."""
+
+FEEDBACK_REASONS: tuple[FeedbackReason, ...] = get_args(FeedbackReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,9 @@ class ThreadSummary:
     created: datetime
     updated: datetime
     turn_count: int
+    pinned: bool = False
+    """Pinned ones come first."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +144,12 @@ class SearchHit:
     """Matches in the excerpt, as (start, end) in characters."""
     is_cut: tuple[bool, bool]
     """Whether text was left out before and after the excerpt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a reader found wrong with an answer."""
+
+    reasons: tuple[FeedbackReason, ...]
+    text: str
+    created: datetime

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, func, insert, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
-from app.history.models import answers, images, passages, threads, turns, views
+from app.history.models import answers, images, passages, tags, threads, turns, views
 from app.history.records import Answer, ImageRecord, StoredView
 from app.history.words import facets_of, indexed
 from i18n.text import language_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "next_position",
     "passage_number",
     "release_image",
+    "tags_of",
     "touch",
     "views_of",
     "write_answer",
@@ -161,6 +164,15 @@ def answers_of(connection: Connection, thread_id: str) -> dict[str, list[Answer]
     found: dict[str, list[Answer]] = {}
     for turn_id, *values in connection.execute(query):
         found.setdefault(turn_id, []).append(Answer(*values))
+    return found
+
+
+def tags_of(connection: Connection, thread_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Tags of threads, sorted."""
+    found: dict[str, list[str]] = {}
+    query = select(tags).where(tags.c.thread_id.in_(thread_ids)).order_by(tags.c.tag)
+    for thread_id, tag in connection.execute(query):
+        found.setdefault(thread_id, []).append(tag)
     return found
 
 

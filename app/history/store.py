@@ -8,15 +8,16 @@ missing one. Nothing here knows of a page, a model or pixels.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from app.history import rows
+from app.history.curation import Curation
 from app.history.database import Database
-from app.history.models import answers, images, threads, turns, views
+from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
+from app.history.models import answers, images, tags, threads, turns, views
 from app.history.records import (
     END_STATES,
     EndState,
@@ -27,23 +28,18 @@ from app.history.records import (
     Turn,
 )
 from app.history.search import Searching
-from i18n.text import strip_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
+    from sqlalchemy import ColumnElement
 
 __all__ = ["HistoryStore", "title_of"]
 
-_TITLE_LENGTH = 60
-"""Characters of a title made from a question: one line of the sidebar."""
-_LONGEST_TITLE = 200
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
-
-class HistoryStore(Searching):
+class HistoryStore(Searching, Curation):
     """Conversations of all owners; safe to use from several threads at once.
 
     Parameters
@@ -131,7 +127,7 @@ class HistoryStore(Searching):
         ThreadNotFoundError, ImageNotFoundError
             If the conversation, or an image of a view, is not there for this owner.
         """
-        now, turn_id, question = _now(), rows.new_id(), _storable(question)
+        now, turn_id, question = _now(), rows.new_id(), storable(question)
         shown = [view if isinstance(view, StoredView) else StoredView(*_plain(view)) for view in stored_views]
         with self._database.write() as connection:
             for view in shown:
@@ -192,7 +188,7 @@ class HistoryStore(Searching):
             If it was finished already.
         """
         with self._database.write(durable=False) as connection:
-            rows.write_answer(connection, answer_id, text=_storable(text))
+            rows.write_answer(connection, answer_id, text=storable(text))
 
     def finish(
         self,
@@ -233,7 +229,7 @@ class HistoryStore(Searching):
             rows.write_answer(
                 connection,
                 answer_id,
-                text=_storable(text),
+                text=storable(text),
                 state=state,
                 usage=None if usage is None else dict(usage),
                 error_key=error_key,
@@ -247,9 +243,9 @@ class HistoryStore(Searching):
     # --- reading ------------------------------------------------------------------------------------
 
     def threads(
-        self, owner: str, limit: int = 100, before: ThreadSummary | None = None
+        self, owner: str, limit: int = 100, before: ThreadSummary | None = None, *, tag: str | None = None
     ) -> list[ThreadSummary]:
-        """List an owner's conversations, last changed first.
+        """List an owner's conversations: the pinned ones first, then the last changed first.
 
         Parameters
         ----------
@@ -259,16 +255,25 @@ class HistoryStore(Searching):
             How many at most.
         before : ThreadSummary, optional
             The last one of the page before.
+        tag : str, optional
+            Only those with this tag.
         """
         count = select(func.count()).where(turns.c.thread_id == threads.c.id).scalar_subquery()
-        columns = (threads.c.id, threads.c.title, threads.c.created, threads.c.updated, count)
+        pinned = threads.c.pinned.is_not(None)
+        columns = (threads.c.id, threads.c.title, threads.c.created, threads.c.updated, count, pinned)
         query = select(*columns).where(threads.c.owner == owner)
+        if tag is not None:
+            query = query.where(threads.c.id.in_(select(tags.c.thread_id).where(tags.c.tag == tag)))
         if before is not None:
-            same_time = and_(threads.c.updated == before.updated, threads.c.id < before.id)
-            query = query.where(or_(threads.c.updated < before.updated, same_time))
-        query = query.order_by(threads.c.updated.desc(), threads.c.id.desc()).limit(limit)
+            query = query.where(_comes_after(before))
+        query = query.order_by(pinned.desc(), threads.c.updated.desc(), threads.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return [ThreadSummary(*row) for row in connection.execute(query)]
+            found = connection.execute(query).all()
+            given = rows.tags_of(connection, [row.id for row in found])
+        return [
+            ThreadSummary(id_, title, created, updated, turn_count, bool(first), tuple(given.get(id_, ())))
+            for id_, title, created, updated, turn_count, first in found
+        ]
 
     def load(self, owner: str, thread_id: str) -> Thread:
         """Load one conversation with all turns, views and answers.
@@ -311,7 +316,7 @@ class HistoryStore(Searching):
         first = select(turns.c.question).where(turns.c.thread_id == thread_id).order_by(turns.c.position)
         with self._database.write() as connection:
             rows.check_thread(connection, owner, thread_id, lock=True)
-            chosen = _one_line(title)[:_LONGEST_TITLE]
+            chosen = one_line(title)[:LONGEST_TITLE]
             chosen = chosen or title_of(connection.execute(first.limit(1)).scalar() or "")
             connection.execute(update(threads).where(threads.c.id == thread_id).values(title=chosen))
 
@@ -348,7 +353,7 @@ class HistoryStore(Searching):
             Neutral and generated, never a file name.
         """
         mine = and_(images.c.owner == owner, images.c.digest == digest)
-        label = _one_line(label)[:_LONGEST_TITLE]
+        label = one_line(label)[:LONGEST_TITLE]
         with self._database.write() as connection:
             if not connection.execute(update(images).where(mine).values(label=label)).rowcount:
                 connection.execute(
@@ -373,24 +378,6 @@ class HistoryStore(Searching):
             return [rows.image_record(row) for row in connection.execute(query)]
 
 
-def title_of(question: str) -> str:
-    """Title of a conversation: the beginning of its first question, cut between words."""
-    line = _one_line(question)
-    if len(line) <= _TITLE_LENGTH:
-        return line
-    cut = line[: _TITLE_LENGTH + 1].rpartition(" ")[0] or line[:_TITLE_LENGTH]
-    return f"{cut[:_TITLE_LENGTH]}…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(strip_controls(_storable(text)).split())
-
-
-def _storable(text: str) -> str:
-    """Text without what no database takes: NUL, and halves of characters a browser may send."""
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
 def _plain(view: tuple[str, Mapping[str, Any], str]) -> tuple[str, dict[str, Any], str]:
     image, described, render_digest = view
     return image, dict(described), render_digest
@@ -398,3 +385,12 @@ def _plain(view: tuple[str, Mapping[str, Any], str]) -> tuple[str, dict[str, Any
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _comes_after(last: ThreadSummary) -> ColumnElement[bool]:
+    """Whether a conversation stands below another in the list."""
+    same_time = and_(threads.c.updated == last.updated, threads.c.id < last.id)
+    older = or_(threads.c.updated < last.updated, same_time)
+    if last.pinned:
+        return or_(threads.c.pinned.is_(None), older)
+    return and_(threads.c.pinned.is_(None), older)
