@@ -17,7 +17,7 @@ from engine.weights import Placement, check_report, number_arguments
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.adapters import AdapterFolder
+    from engine.adapter_files import AdapterFolder
 
 __all__ = ["Parts", "assemble"]
 

@@ -21,10 +21,11 @@ from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import torch
 
-    from engine.checkpoint import LoadedModel
+    from engine.loaded import LoadedModel
     from engine.messages import Event, FinishReason, GenerationOptions, ImagePart, Message
     from engine.prompt import Rendered
 
@@ -121,6 +122,29 @@ class LocalBackend:
         """
         self._device.loaded.adapters.key(name)
         self._device.adapter = name
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Attached adapters, for :meth:`use_adapter`."""
+        return self._device.loaded.adapters.names
+
+    def attach_adapter(self, folder: Path, name: str | None = None, *, any_base: bool = False) -> str:
+        """Attach an adapter between two tokens; see :meth:`engine.adapters.Adapters.attach`."""
+        with self._device.alone():
+            return self._device.loaded.adapters.attach(folder, name, any_base=any_base)
+
+    def detach_adapter(self, name: str) -> None:
+        """Take an adapter off; answers being written with it end with an error.
+
+        Raises
+        ------
+        KeyError
+            If no adapter of that name is attached.
+        """
+        with self._device.alone():
+            self._device.loaded.adapters.detach(name)
+            if self._device.adapter == name:
+                self._device.adapter = None
 
     def close(self) -> None:
         """Refuse further work and free the caches; a running stream ends at its next token."""
@@ -219,6 +243,13 @@ class _Computer:
             self.answers.popitem(last=False)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Change the model while nobody computes with it."""
+        with self._lock:
+            self.check_open()
+            yield
+
+    @contextmanager
     def turn(self, adapter: str | None) -> Iterator[None]:
         """Use the model alone, with this adapter, for one piece of work."""
         import torch
@@ -226,6 +257,8 @@ class _Computer:
         with self._lock, torch.inference_mode():
             self.check_open()
             if self.loaded.adapters.active != adapter:
+                if adapter is not None and adapter not in self.loaded.adapters.names:
+                    raise BackendUnavailableError(reason="its adapter was taken off")
                 self.loaded.adapters.use(adapter)
             try:
                 yield

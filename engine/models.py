@@ -286,6 +286,11 @@ def _known_hashes(folder: Path) -> dict[str, str]:
         blob = file.resolve().name if file.is_symlink() else ""
         if len(blob) == 64:
             hashes[file.name] = blob
+    for note in (folder / ".cache" / "huggingface" / "download").glob("*.metadata"):
+        # beside a download into a folder: the commit, then the SHA-256 of a large file, then the time
+        lines = note.read_text(encoding="utf-8").splitlines()
+        if len(lines) > 1 and len(lines[1]) == 64:
+            hashes[note.name.removesuffix(".metadata")] = lines[1]
     manifest = folder / "conversion.json"
     if manifest.is_file():
         try:

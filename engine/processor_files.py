@@ -13,6 +13,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import MissingTokenizerError
 from engine.prompt import SYSTEM_TEXT
 
 if TYPE_CHECKING:
@@ -53,7 +54,13 @@ def chat_template(bos_count: int) -> str:
 
 
 def renamed_tokenizer(tokenizer: dict[str, Any], image_token: int) -> dict[str, Any]:
-    """Return a ``tokenizer.json`` in which the token of this id is called ``<image>``."""
+    """Return a ``tokenizer.json`` in which the token of this id is called ``<image>``.
+
+    Raises
+    ------
+    MissingTokenizerError
+        If that token is none of the added ones.
+    """
     renamed: dict[str, Any] = json.loads(json.dumps(tokenizer))
     for entry in renamed["added_tokens"]:
         if entry["id"] == image_token:
@@ -62,7 +69,9 @@ def renamed_tokenizer(tokenizer: dict[str, Any], image_token: int) -> dict[str, 
                 vocabulary["<image>"] = vocabulary.pop(entry["content"])
             flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
             entry.update(content="<image>", special=True, **flags)
-    return renamed
+            return renamed
+    reason = f"the token {image_token} that stands for an image is not among its added tokens"
+    raise MissingTokenizerError(source="tokenizer.json", reason=reason)
 
 
 def write_processor(

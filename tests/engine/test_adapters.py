@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.adapters import LANGUAGE_TARGETS, read_adapter
+from engine.adapter_files import LANGUAGE_TARGETS, read_adapter
 from engine.checkpoint import LoadOptions, load
-from engine.errors import AdapterBaseError, AdapterBaseMissingError, AdapterError
+from engine.errors import AdapterBaseError, AdapterBaseMissingError, AdapterError, BackendUnavailableError
 from engine.local import LocalBackend
 from engine.messages import Delta, GenerationOptions, Message
 from tests.engine.tiny import build_checkpoint, build_original, random_image, rewrite_config
@@ -448,3 +448,25 @@ def test_a_lora_without_projector_over_a_plain_llama_is_refused(
 
     with pytest.raises(AdapterError, match=r"its projector does not fit: .*linear_1\.weight"):
         load(folder, CPU)
+
+
+def test_attaching_and_detaching_while_answers_are_written(model: LoadedModel, one: Path) -> None:
+    """Through the backend an adapter comes and goes between two tokens; its own answers end with a reason."""
+    backend = LocalBackend(model)
+    plain = answer(backend)
+    stream = backend.stream(QUESTION, GenerationOptions(max_new_tokens=8))
+    pieces = [event.text for event in stream if isinstance(event, Delta) and backend.adapter_names == ()]
+    assert "".join(pieces) == plain
+
+    assert backend.attach_adapter(one) == "one"
+    backend.use_adapter("one")
+    stream = backend.stream(QUESTION, GenerationOptions(max_new_tokens=8))
+    for event in stream:
+        if isinstance(event, Delta):
+            break
+    backend.detach_adapter("one")
+
+    assert backend.adapter_names == ()
+    with pytest.raises(BackendUnavailableError, match="adapter was taken off"):
+        list(stream)
+    assert answer(backend) == plain

@@ -162,6 +162,17 @@ def test_a_converted_folder_is_verified_by_its_manifest(mirror: Path, tmp_path: 
     assert [finding.name for finding in verify(folder) if finding.problem] == [SHARD]
 
 
+def test_a_download_into_a_folder_is_verified_by_the_client_s_notes(mirror: Path) -> None:
+    """The Hub's client leaves the SHA-256 of large files beside them; they are compared."""
+    notes = mirror / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    digest = hashlib.sha256((mirror / SHARD).read_bytes()).hexdigest()
+    (notes / f"{SHARD}.metadata").write_text(f"{'a' * 40}\n{digest}\n1.0\n")
+    (mirror / "SHA256SUMS").unlink()
+
+    assert [finding.name for finding in verify(mirror) if finding.hashed] == [SHARD]
+
+
 def in_cache(home: Path, source: Path, hub_id: str) -> Path:
     """Lay a folder out as the Hub's cache does: files named by their hash, links in the snapshot."""
     repository = home / ("models--" + hub_id.replace("/", "--"))
