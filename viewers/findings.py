@@ -44,6 +44,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.archive_too_deep": "{count} archives stand too deep inside each other and were not opened.",
     "finding.entry_unreadable": "Entry {index} of an archive cannot be read: {reason}.",
     "finding.slices_left_out": "{count} slices cannot be decoded and were left out.",
+    "finding.outside_masked": "What lies outside the stated ultrasound regions was blackened.",
     "finding.uneven_spacing": (
         "The slices are {smallest} to {largest} mm apart: at least one is missing or doubled."
     ),

@@ -336,7 +336,7 @@ def _rescaled(codes: NDArray[np.uint16], maps: list[CodeMap]) -> NDArray[Any]:
 
 
 def _whole_shift(layer: NDArray[np.uint16], code_map: CodeMap) -> int | None:
-    """Find what to add to a layer's codes to have its values; ``None`` when more is needed or it is too large."""
+    """Find what to add to codes to have values; ``None`` when that is not enough or does not fit."""
     shift = code_map.intercept - code_map.offset
     if code_map.table is not None or code_map.slope != 1 or shift != int(shift):
         return None

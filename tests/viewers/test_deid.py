@@ -1,0 +1,260 @@
+"""An identity planted everywhere is nowhere in the result, and one patient stays one patient."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.datadict import DicomDictionary, dictionary_keyword, dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from tests.viewers.conftest import TEST_FILES
+from viewers.deid import Policy, deidentify, describe
+from viewers.intake import open_image
+
+README = Path(__file__).parents[2] / "README.md"
+KEY = b"0123456789abcdef"
+PLANTED = {
+    **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "ZZMARK"),
+    **dict.fromkeys(("OB", "OW", "UN"), b"ZZMARK"),
+    "AS": "077Y",
+    "DA": "19310203",
+    "DS": "771.177",
+    "DT": "19310203040506",
+    "FD": 771.177,
+    "FL": 771.0,
+    "IS": "77117711",
+    "SL": -77117,
+    "SS": -7711,
+    "TM": "071113",
+    "UI": "2.25.77117711",
+    "UL": 77117711,
+    "UR": "http://zzmark",
+    "US": 7711,
+}
+PIXELS = 0x00280000
+GONE = (b"ZZMARK", b"zzmark", b"19310203", b"77117711", b"2.25.7711", b"077Y", b"771.177", b"071113")
+
+
+def table():
+    """Return the attributes of PS3.15's table, without repeating groups, that a dataset can hold."""
+    rules = importlib.import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
+    tags = [entry[0] << 16 | entry[1] for entry in rules.ALL_TAGS if len(entry) == 2]
+    known = [tag for tag in tags if tag in DicomDictionary and tag >> 16 not in {0, 2, 4, 0x7FE0}]
+    return [tag for tag in known if tag & 0xFFFF0000 != PIXELS or tag & 0xFFFF > 0x1000]
+
+
+def plant(dataset, tags):
+    planted = {}
+    for tag in tags:
+        vr = dictionary_VR(tag).split(" or ")[0]
+        if vr == "SQ":
+            item = Dataset()
+            item.CodeMeaning = item.CodeValue = item.TextValue = "ZZMARK"
+            value = Sequence([item])
+        elif vr in PLANTED:
+            value = PLANTED[vr]
+        else:
+            continue
+        dataset.add_new(tag, vr, value)
+        planted[tag] = copy.deepcopy(dataset[tag])
+    return planted
+
+
+def left(dataset, planted):
+    """List what of the planted is unchanged."""
+    found = []
+    for tag, element in planted.items():
+        if tag not in dataset:
+            continue
+        if element.VR == "SQ":
+            survived = "ZZMARK" in str(dataset[tag])
+        else:
+            survived = dataset[tag].value == element.value
+        if survived:
+            found.append(dictionary_keyword(tag))
+    return found
+
+
+def written(dataset):
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_attribute_of_the_table(ct, nested, shift):
+    """Each of the standard's attributes, planted at the top or in a kept sequence, is gone or changed."""
+    target = Dataset() if nested else ct
+    planted = plant(target, table())
+    assert len(planted) > 600
+    if nested:
+        # A sequence that is kept, with its items cleaned.
+        ct.SequenceOfUltrasoundRegions = Sequence([target])
+    made = deidentify(ct, Policy(KEY, shift_dates=shift)).dataset
+    if nested:
+        made_in = made.SequenceOfUltrasoundRegions[0]
+        assert len(made_in) > 50
+    else:
+        made_in = made
+    unchanged = left(made_in, planted)
+    if shift:
+        unchanged = [name for name in unchanged if dictionary_VR(name) != "TM"]
+    assert unchanged == []
+
+
+def test_everywhere_else(ct):
+    """Private elements, unknown ones, preamble, file meta, curves, overlays, names not in the table."""
+    ct.private_block(0x0011, "ZZMARK", create=True).add_new(1, "LO", "ZZMARK")
+    item = Dataset()
+    item.private_block(0x0013, "ZZMARK", create=True).add_new(1, "LO", "ZZMARK")
+    ct.SequenceOfUltrasoundRegions = Sequence([item])
+    ct.add_new(0x00091001, "LO", "ZZMARK")
+    ct.add_new(0x00080FFE, "LO", "ZZMARK")
+    ct.add_new(0x50003000, "OW", b"ZZMARK")
+    ct.add_new(0x60003000, "OW", b"ZZMARK")
+    ct.add_new(0x60001500, "LO", "ZZMARK")
+    ct.add_new(0xFFFCFFFC, "OB", b"ZZMARK")
+    ct.preamble = b"ZZMARK" * 21 + b"ZZ"
+    ct.file_meta.SourceApplicationEntityTitle = "ZZMARK"
+    ct.file_meta.PrivateInformationCreatorUID = "2.25.77117711"
+    ct.file_meta.PrivateInformation = b"ZZMARK"
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
+        if vr in {"PN", "DA", "DT", "TM"} and keyword and not retired and 8 <= tag >> 16 < 0x5000:
+            ct.add_new(tag, vr, PLANTED[vr])
+    before = written(ct)
+    after = written(deidentify(ct, Policy(KEY)).dataset)
+    assert all(mark in before for mark in (b"ZZMARK", b"19310203", b"071113"))
+    assert [mark for mark in GONE if mark in after] == []
+    assert after[:128] == bytes(128)
+
+
+def test_the_given_dataset_is_not_changed(ct):
+    """Work is done on a copy."""
+    before = written(ct)
+    deidentify(ct, Policy(KEY, shift_dates=True))
+    assert written(ct) == before
+
+
+def test_one_patient_stays_one_patient(ct):
+    """The same key gives the same pseudonyms and UIDs in any process; another key gives others."""
+    other_study = copy.deepcopy(ct)
+    other_study.StudyInstanceUID, other_study.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    somebody = copy.deepcopy(ct)
+    somebody.PatientID = "another"
+    one, two, three = (deidentify(item, Policy(KEY)).dataset for item in (ct, other_study, somebody))
+    assert one.PatientID == two.PatientID == str(one.PatientName) != three.PatientID
+    assert one.StudyInstanceUID != two.StudyInstanceUID
+    assert one.SeriesInstanceUID == two.SeriesInstanceUID
+    assert re.fullmatch(r"2\.25\.\d{1,39}", one.SOPInstanceUID)
+    assert one.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
+    strange = deidentify(ct, Policy(b"f" * 16)).dataset
+    assert not {strange.PatientID, strange.SOPInstanceUID} & {one.PatientID, one.SOPInstanceUID}
+    assert one.SOPClassUID == ct.SOPClassUID
+
+
+def test_references_between_objects_hold(ct):
+    """A UID that is referenced becomes the same as where it is defined."""
+    item = Dataset()
+    item.ReferencedSOPInstanceUID, item.ReferencedSOPClassUID = ct.SOPInstanceUID, ct.SOPClassUID
+    ct.SourceImageSequence = Sequence([item])
+    made = deidentify(ct, Policy(KEY)).dataset
+    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == made.SOPInstanceUID
+    assert made.SourceImageSequence[0].ReferencedSOPClassUID == ct.SOPClassUID
+
+
+def test_dates_are_shifted_together(ct):
+    """Days between a patient's dates stay; the date of birth does not; without the option dates go."""
+    ct.StudyDate, ct.SeriesDate, ct.AcquisitionDateTime = "20240301", "20240311", "20240301101112.5+0300"
+    ct.PatientBirthDate = "19500101"
+    made = deidentify(ct, Policy(KEY, shift_dates=True)).dataset
+    assert made.StudyDate < "20240301"
+    assert np.datetime64(
+        f"{made.SeriesDate[:4]}-{made.SeriesDate[4:6]}-{made.SeriesDate[6:]}"
+    ) - np.datetime64(f"{made.StudyDate[:4]}-{made.StudyDate[4:6]}-{made.StudyDate[6:]}") == np.timedelta64(
+        10, "D"
+    )
+    assert made.AcquisitionDateTime == made.StudyDate + "101112.5+0300"
+    assert not made.PatientBirthDate
+    assert made.LongitudinalTemporalInformationModified == "MODIFIED"
+    assert [item.CodeValue for item in made.DeidentificationMethodCodeSequence] == ["113100", "113107"]
+    plain = deidentify(ct, Policy(KEY)).dataset
+    assert not plain.StudyDate
+    assert plain.LongitudinalTemporalInformationModified == "REMOVED"
+
+
+def test_what_is_no_date_is_not_kept(ct):
+    """Text in place of a date is emptied when dates are shifted."""
+    ct.add_new(0x00080020, "DA", "")
+    ct["StudyDate"]._value = "ZZMARK"
+    made = deidentify(ct, Policy(KEY, shift_dates=True)).dataset
+    assert not made.StudyDate
+
+
+def test_the_result_says_so_and_opens(ct, write):
+    """Status attributes are set; the pixels are the same and the file opens."""
+    made = deidentify(ct, Policy(KEY)).dataset
+    assert (made.PatientIdentityRemoved, made.DeidentificationMethod[:8]) == ("YES", "BiMediX2")
+    assert made.DeidentificationMethodCodeSequence[0].CodingSchemeDesignator == "DCM"
+    assert np.array_equal(
+        open_image(write(made)).frame(0).codes, open_image(TEST_FILES / "CT_small.dcm").frame(0).codes
+    )
+
+
+@pytest.mark.parametrize("name", ["US1_UNCR.dcm", "examples_ybr_color.dcm", "examples_rgb_color.dcm"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_ultrasound_is_masked_outside_its_regions(write, name):
+    """Only what the file calls a region stays, colours unchanged; the reader is told."""
+    source = TEST_FILES / name
+    if not source.is_file():
+        pytest.skip("not in this version of pydicom")
+    dataset = pydicom.dcmread(source)
+    region = Dataset()
+    for edge, value in (("MinX0", 10), ("MinY0", 20), ("MaxX1", 50), ("MaxY1", 40)):
+        setattr(region, f"RegionLocation{edge}", value)
+    dataset.SequenceOfUltrasoundRegions = Sequence([region])
+    dataset.Modality = "US"
+    made = deidentify(dataset, Policy(KEY))
+    before, after = open_image(source).frame(0).rgb, open_image(write(made.dataset)).frame(0).rgb
+    assert np.array_equal(after[20:41, 10:51], before[20:41, 10:51])
+    assert after.sum() == after[20:41, 10:51].astype(int).sum() > 0
+    assert {"finding.outside_masked", "finding.burned_in_possible"} >= {item.key for item in made.findings}
+    assert "113101" in [item.CodeValue for item in made.dataset.DeidentificationMethodCodeSequence]
+    left_alone = deidentify(dataset, Policy(KEY, mask_regions=False))
+    assert left_alone.dataset.PixelData == dataset.PixelData
+
+
+def test_grey_pixels_are_masked(ct):
+    """Grey images of unsigned values keep their depth; signed ones are left alone."""
+    region = Dataset()
+    for edge, value in (("MinX0", 0), ("MinY0", 0), ("MaxX1", 63), ("MaxY1", 127)):
+        setattr(region, f"RegionLocation{edge}", value)
+    ct.SequenceOfUltrasoundRegions = Sequence([region])
+    assert deidentify(ct, Policy(KEY)).dataset.PixelData == ct.PixelData
+    ct.PixelRepresentation = 0
+    made = deidentify(ct, Policy(KEY)).dataset
+    assert np.array_equal(made.pixel_array[:, :64], ct.pixel_array[:, :64])
+    assert made.pixel_array[:, 64:].max() == 0
+
+
+def test_a_short_key_is_a_mistake():
+    """Sixteen bytes at least, and the key is not shown."""
+    with pytest.raises(ValueError, match="16"):
+        Policy(b"short")
+    assert "0123" not in repr(Policy(KEY))
+
+
+def test_readme_says_what_is_removed():
+    """The list in README is what the program says of itself."""
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    for sentence in describe(Policy(KEY)):
+        assert sentence in text
+    assert "moved into the past" in " ".join(describe(Policy(KEY, shift_dates=True)))

@@ -1,0 +1,369 @@
+"""De-identification of a dataset by the basic profile of DICOM PS3.15, with consistent pseudonyms.
+
+The attributes and what becomes of them are those of PS3.15 table E.1-1 as dicom-anonymizer lists them
+(edition 2026c). What that library leaves open is done here: UIDs and the patient's pseudonym are keyed, so
+that one patient stays one patient over several uploads; dates can be shifted instead of removed; preamble,
+file meta information, private elements, curves, overlays and whatever the standard does not know go; the
+result says of itself that it was de-identified. Text burned into pixels is flagged, and masked outside the
+regions an ultrasound machine states; it is never promised to be gone.
+
+References
+----------
+DICOM PS3.15 E.2 (basic profile), E.3.6 (modified dates), PS3.16 CID 7050, PS3.5 B.2 (UUID-derived UIDs).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import hmac
+import importlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from viewers.attributes import PARSER_FAILURES, texts
+from viewers.display import burned_in
+from viewers.findings import Finding, finding
+from viewers.mask import mask_outside_regions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydicom import DataElement, Dataset
+
+    from viewers.limits import Limits
+
+__all__ = ["Deidentified", "Policy", "deidentify", "describe"]
+
+_RULES: Final = "dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c"
+_METHOD: Final = "BiMediX2 Workstation: DICOM PS3.15 2026c basic profile"
+_IMPLEMENTATION_UID: Final = "2.25.201563215418320983311043573907208514529"
+_ACTIONS: Final = {
+    "D_TAGS": "D",
+    "Z_TAGS": "Z",
+    "X_TAGS": "X",
+    "U_TAGS": "U",
+    # Where the table leaves a choice by the object's kind: a value that keeps any object valid.
+    "Z_D_TAGS": "D",
+    "X_Z_TAGS": "Z",
+    "X_D_TAGS": "D",
+    "X_Z_D_TAGS": "D",
+    "X_Z_U_STAR_TAGS": "keep items",
+}
+_DUMMY: Final[Mapping[str, Any]] = {
+    "AE": "ANONYMOUS",
+    "AS": "000Y",
+    "CS": "ANONYMIZED",
+    "DA": "19000101",
+    "DS": "0",
+    "DT": "19000101000000",
+    "FD": 0.0,
+    "FL": 0.0,
+    "IS": "0",
+    "LO": "ANONYMIZED",
+    "LT": "ANONYMIZED",
+    "PN": "ANONYMIZED",
+    "SH": "ANONYMIZED",
+    "SL": 0,
+    "SS": 0,
+    "ST": "ANONYMIZED",
+    "TM": "000000",
+    "UC": "ANONYMIZED",
+    "UL": 0,
+    "US": 0,
+    "UT": "ANONYMIZED",
+}
+_PATIENT: Final = frozenset({"PatientID", "PatientName"})
+_BIRTH: Final = frozenset({"PatientBirthDate", "PatientBirthTime"})
+_STATUS: Final = (
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+)
+_STANDARD_UID: Final = "1.2.840.10008."
+_SHIFT_DAYS: Final = 3650
+"""Dates are moved into the past by 1 to this many days, ten years."""
+_CODES: Final = {
+    "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+}
+_DATE: Final = re.compile(r"(\d{4})(\d{2})(\d{2})(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a dataset is de-identified.
+
+    Raises
+    ------
+    ValueError
+        If the key is shorter than 16 bytes.
+    """
+
+    key: bytes = field(repr=False)
+    """Secret of this installation: the same key gives the same pseudonyms, and without it they cannot be
+    traced back."""
+    shift_dates: bool = False
+    """Move the dates of a patient by the same number of days, instead of removing them."""
+    mask_regions: bool = True
+    """Blacken ultrasound pixels outside the regions the file states."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) < 16:
+            raise ValueError(f"a key has at least 16 bytes, found {len(self.key)}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deidentified:
+    """The result, and what a reader has to check."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+
+
+def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -> Deidentified:
+    """De-identify a copy of a dataset; the given one is not changed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With its ``file_meta``.
+
+    Raises
+    ------
+    OpenError
+        If pixels must be masked and cannot be decoded.
+    ValueError
+        If an element cannot be read: then nothing is given out.
+    """
+    work = _Work(policy, _patient(dataset, policy))
+    try:
+        made = work.cleaned(dataset)
+    except PARSER_FAILURES as error:
+        # The reason may quote a value: it stays in the chain of causes, out of the message.
+        raise ValueError("an element of the dataset cannot be read, so it cannot be de-identified") from error
+    _set_file_meta(made, dataset, work)
+    masked = policy.mask_regions and mask_outside_regions(made, limits)
+    _set_status(made, policy, masked=masked)
+    warning = burned_in(dataset)
+    found = [warning] if warning is not None else []
+    if masked:
+        found.append(finding("outside_masked"))
+    return Deidentified(made, tuple(found))
+
+
+def describe(policy: Policy) -> tuple[str, ...]:
+    """Say in English sentences what :func:`deidentify` does; README's list is compared with it."""
+    rules = _rules()
+    counts = {action: sum(kept == action for kept in rules.exact.values()) for action in "XZDU"}
+    dates = (
+        "Dates of a patient are moved into the past by the same 1 to 3650 days; times of day stay. "
+        "The date of birth is emptied."
+        if policy.shift_dates
+        else "Dates and times are removed, emptied or set to 1900-01-01."
+    )
+    masked = (
+        "Ultrasound pixels outside the regions that the file states are blackened."
+        if policy.mask_regions
+        else "Pixels are not changed."
+    )
+    return (
+        (
+            f"Of the attributes of DICOM PS3.15 table E.1-1 (2026c), {counts['X']} are removed, "
+            f"{counts['Z']} emptied and {counts['D']} replaced by a fixed value, at every level of nesting."
+        ),
+        (
+            f"UIDs ({counts['U']} attributes of the table and all others that the standard does not define) "
+            "become keyed 2.25 UIDs: the same UID always becomes the same one."
+        ),
+        "PatientID and PatientName become one keyed pseudonym: one patient stays one patient.",
+        dates,
+        (
+            "Private elements, elements the standard does not know, curves, overlays and group lengths "
+            "are removed."
+        ),
+        (
+            "The 128-byte preamble is zeroed; of the file meta information only SOP class, new instance UID "
+            "and transfer syntax stay."
+        ),
+        masked,
+        (
+            "Images of kinds that often have names burned in are flagged; text inside the picture is not "
+            "recognised and may remain."
+        ),
+        "The result says PatientIdentityRemoved YES, with method and codes.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    exact: Mapping[int, str]
+    masked: tuple[tuple[int, int, str], ...]
+    """Tag, mask and action for repeating groups."""
+
+    def action(self, tag: int) -> str:
+        found = self.exact.get(tag)
+        return found or next((act for value, mask, act in self.masked if tag & mask == value & mask), "")
+
+
+@functools.cache
+def _rules() -> _Rules:
+    table = importlib.import_module(_RULES)
+    exact, masked = {}, []
+    for name, action in _ACTIONS.items():
+        for entry in getattr(table, name):
+            if len(entry) == 2:
+                exact[entry[0] << 16 | entry[1]] = action
+            else:
+                group, element, group_mask, element_mask = entry
+                masked.append((group << 16 | element, group_mask << 16 | element_mask, action))
+    return _Rules(exact, tuple(masked))
+
+
+def _keyed(policy: Policy, kind: str, text: str) -> bytes:
+    return hmac.new(policy.key, f"{kind}\0{text}".encode(), hashlib.sha256).digest()
+
+
+def _patient(dataset: Dataset, policy: Policy) -> bytes:
+    """Return what stands for the patient: keyed from the identifier, else the name and the date of birth."""
+    identifier = "".join(texts(dataset, "PatientID"))
+    if identifier:
+        return _keyed(policy, "patient", identifier)
+    name = "^".join(texts(dataset, "PatientName")).upper()
+    born = "".join(texts(dataset, "PatientBirthDate"))
+    # Without any of the three nothing says that two studies are of one patient.
+    return _keyed(
+        policy, "patient name", f"{name}\0{born}" if name else "".join(texts(dataset, "StudyInstanceUID"))
+    )
+
+
+def pseudonymous_uid(policy: Policy, uid: str) -> str:
+    """Return the UID that stands for another: an UUID made from the key (PS3.5 B.2)."""
+    number = int.from_bytes(_keyed(policy, "uid", uid)[:16], "big")
+    version_4 = number & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    return f"2.25.{version_4}"
+
+
+class _Work:
+    """One dataset on its way; holds what is the same at every level."""
+
+    def __init__(self, policy: Policy, patient: bytes) -> None:
+        self.policy = policy
+        self.pseudonym = f"P-{patient[:8].hex().upper()}"
+        self._days = 1 + int.from_bytes(patient[8:16], "big") % _SHIFT_DAYS
+        self._rules = _rules()
+
+    def cleaned(self, dataset: Dataset) -> Dataset:
+        from pydicom import Dataset as NewDataset
+
+        made = NewDataset()
+        for element in dataset:
+            kept = self._element(element)
+            if kept is not None:
+                made.add(kept)
+        return made
+
+    def _element(self, element: DataElement) -> DataElement | None:
+        from pydicom.datadict import dictionary_has_tag
+
+        group, keyword, vr = element.tag.group, element.keyword, element.VR
+        curve_or_overlay = 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF
+        if group % 2 or element.tag.element == 0 or curve_or_overlay or group < 8 or group == 0xFFFC:
+            return None
+        if not dictionary_has_tag(element.tag) or vr == "UN" or keyword in _STATUS:
+            return None
+        if keyword in _PATIENT:
+            return self._with(element, self.pseudonym)
+        action = self._rules.action(int(element.tag))
+        if self.policy.shift_dates and vr in {"DA", "DT", "TM"} and keyword not in _BIRTH:
+            return self._with(element, self._shifted(element))
+        if vr == "SQ":
+            return self._sequence(element, action)
+        return self._value(element, action)
+
+    def _sequence(self, element: DataElement, action: str) -> DataElement | None:
+        if action == "X":
+            return None
+        # A sequence to be replaced is emptied: its items would be valid only with their contents.
+        items = [] if action in {"Z", "D"} else [self.cleaned(item) for item in element.value or ()]
+        return self._with(element, items)
+
+    def _value(self, element: DataElement, action: str) -> DataElement | None:
+        vr = element.VR
+        if action == "X":
+            return None
+        if vr == "UI":
+            return self._with(element, self._uids(element.value))
+        if action == "D":
+            return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
+        if action == "Z" or vr in {"PN", "DA", "DT", "TM"}:
+            # Names and dates the table does not list are emptied too.
+            return self._with(element, None)
+        return self._with(element, element.value)
+
+    def _uids(self, value: Any) -> Any:
+        if not value:
+            return value
+        if isinstance(value, str):
+            return value if value.startswith(_STANDARD_UID) else pseudonymous_uid(self.policy, value.strip())
+        return [self._uids(str(item)) for item in value]
+
+    def _shifted(self, element: DataElement) -> Any:
+        values = element.value if not isinstance(element.value, str) else [element.value]
+        if element.VR == "TM" or not values:
+            return element.value
+        return [self._shifted_text(str(item)) for item in values]
+
+    def _shifted_text(self, text: str) -> str:
+        """Move the date; what is no date is emptied."""
+        found = _DATE.fullmatch(text.strip())
+        if found is None:
+            return ""
+        year, month, day, rest = found.groups()
+        try:
+            moved = dt.date(int(year), int(month), int(day)) - dt.timedelta(days=self._days)
+        except (ValueError, OverflowError):
+            return ""
+        return f"{moved:%Y%m%d}".rjust(8, "0") + rest
+
+    @staticmethod
+    def _with(element: DataElement, value: Any) -> DataElement:
+        from pydicom import DataElement as NewElement
+
+        return NewElement(element.tag, element.VR, value)
+
+
+def _set_file_meta(made: Dataset, dataset: Dataset, work: _Work) -> None:
+    """Make preamble and file meta information anew (PS3.10 7.1)."""
+    from pydicom.dataset import FileMetaDataset
+
+    old, meta = getattr(dataset, "file_meta", None), FileMetaDataset()
+    sop_class = made.get("SOPClassUID") or (old.get("MediaStorageSOPClassUID") if old else None)
+    meta.MediaStorageSOPClassUID = sop_class if str(sop_class).startswith(_STANDARD_UID) else ""
+    instance = made.get("SOPInstanceUID") or pseudonymous_uid(work.policy, work.pseudonym)
+    made.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = instance
+    stated = str(old.get("TransferSyntaxUID", "")) if old else ""
+    meta.TransferSyntaxUID = stated if stated.startswith(_STANDARD_UID) else "1.2.840.10008.1.2.1"
+    meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    meta.ImplementationVersionName = "BIMEDIX2"
+    made.file_meta, made.preamble = meta, bytes(128)
+
+
+def _set_status(made: Dataset, policy: Policy, *, masked: bool) -> None:
+    """Say what was done (PS3.3 C.12.1.1.1.1, PS3.16 CID 7050)."""
+    from pydicom import Dataset as NewDataset
+
+    used = ["113100", *(["113101"] if masked else []), *(["113107"] if policy.shift_dates else [])]
+    codes = []
+    for value in used:
+        item = NewDataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", _CODES[value]
+        codes.append(item)
+    made.PatientIdentityRemoved = "YES"
+    made.DeidentificationMethod = _METHOD
+    made.DeidentificationMethodCodeSequence = codes
+    made.LongitudinalTemporalInformationModified = "MODIFIED" if policy.shift_dates else "REMOVED"

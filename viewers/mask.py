@@ -1,0 +1,89 @@
+"""Pixels outside the regions an ultrasound machine states made black: where it writes names and dates.
+
+References
+----------
+DICOM PS3.3 C.8.5.5 (US region calibration).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from viewers.attributes import integer, items
+from viewers.image import ColorFrame
+from viewers.limits import Limits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+__all__ = ["mask_outside_regions"]
+
+_EDGES = ("X0", "Y0", "X1", "Y1")
+
+
+def mask_outside_regions(dataset: Dataset, limits: Limits | None = None) -> bool:
+    """Blacken, in place, what lies in no ultrasound region; the pixels are then uncompressed.
+
+    Returns
+    -------
+    bool
+        ``False`` when the file states no usable region: then nothing was changed.
+
+    Raises
+    ------
+    OpenError
+        If the pixels cannot be decoded.
+    """
+    boxes = [_box(region) for region in items(dataset, "SequenceOfUltrasoundRegions")]
+    found = [box for box in boxes if box is not None]
+    if not found or len(found) < len(boxes) or "PixelData" not in dataset:
+        return False
+    from viewers.dataset import ParsedFile
+    from viewers.dicom import describe
+
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    parsed = ParsedFile(dataset, syntax, "", big_endian=syntax == "1.2.840.10008.1.2.2")
+    frames, _ = describe(parsed, limits or Limits())
+    fmt = frames.format
+    outside = np.ones((fmt.rows, fmt.columns), bool)
+    for left, top, right, bottom in found:
+        outside[top : bottom + 1, left : right + 1] = False
+    if not fmt.is_color and (fmt.signed or fmt.bits_stored > 16 or fmt.bits_allocated == 1):
+        return False
+    black = 2**fmt.bits_stored - 1 if fmt.photometric == "MONOCHROME1" else 0
+    made = []
+    for index in range(fmt.frame_count):
+        frame = frames.read(index)
+        pixels = (frame.rgb if isinstance(frame, ColorFrame) else frame.codes).copy()
+        pixels[outside] = 0 if isinstance(frame, ColorFrame) else black
+        made.append(pixels)
+    _write(dataset, np.stack(made), color=fmt.is_color, bits=fmt.bits_stored)
+    return True
+
+
+def _box(region: Dataset) -> tuple[int, int, int, int] | None:
+    edges = [integer(region, f"RegionLocation{'Min' if edge[1] == '0' else 'Max'}{edge}") for edge in _EDGES]
+    left, top, right, bottom = edges
+    if left is None or top is None or right is None or bottom is None:
+        return None
+    return (left, top, right, bottom) if 0 <= left <= right and 0 <= top <= bottom else None
+
+
+def _write(dataset: Dataset, pixels: NDArray[Any], *, color: bool, bits: int) -> None:
+    from pydicom.dataelem import DataElement
+
+    wide = not color and bits > 8
+    data = pixels.astype("<u2" if wide else np.uint8).tobytes()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    dataset.SamplesPerPixel = 3 if color else 1
+    if color:
+        dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
+        for keyword in [name for name in dataset.dir("Palette") if "LookupTable" in name]:
+            del dataset[keyword]
+    dataset.BitsAllocated = 16 if wide else 8
+    dataset.BitsStored = bits if wide else 8 if color else bits
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    dataset[0x7FE00010] = DataElement(0x7FE00010, "OW" if wide else "OB", data + b"\0" * (len(data) % 2))
