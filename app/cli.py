@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", metavar="FOLDER|ID", help="checkpoint; the demonstration model if left out")
-    model.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--device", help="auto, cpu, cuda, cuda:N, or split (all GPUs)")
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     view = argparse.ArgumentParser(add_help=False)
     view.add_argument("--frame", type=int, default=1, metavar="N", help="frame number, from 1")
@@ -209,13 +209,16 @@ def _render(_settings: Settings, options: argparse.Namespace, _language: str) ->
 
 
 def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from dataclasses import replace
+
     from app.model import open_backend
     from engine.messages import ImagePart, Message
     from i18n.catalogue import Catalogue
     from viewers.view import render
 
     image, view = _open_view(options)
-    backend, model = open_backend(settings)
+    # one answer needs no second process
+    backend, model = open_backend(replace(settings, model_process=False))
     backend.wait()
     if model.is_demonstration:
         print(Catalogue().text("app.demo_notice", language), file=sys.stderr)

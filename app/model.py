@@ -7,21 +7,28 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
-from app.errors import SettingsError
-from engine.backend import backends
+from app.errors import FileAccessError, SettingsError
+from engine.backend import Backend, backends
 from engine.errors import BackendUnavailableError, CheckpointNotFoundError
 from engine.messages import Queued
+from engine.precision import Quantisation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from app.settings import Settings
-    from engine.backend import Backend
     from engine.messages import Event, GenerationOptions, Message
 
-__all__ = ["DEMONSTRATION_FOLDER", "ModelInfo", "PreparingBackend", "describe_model", "open_backend"]
+__all__ = [
+    "DEMONSTRATION_FOLDER",
+    "ModelInfo",
+    "PreparedBackend",
+    "PreparingBackend",
+    "describe_model",
+    "open_backend",
+]
 
 _LOG = logging.getLogger("bimedix2.model")
 DEMONSTRATION_FOLDER = Path(__file__).parents[1] / "assets" / "demo-model"
@@ -35,17 +42,42 @@ class ModelInfo:
 
     name: str
     source: str
-    """Folder or Hub id."""
+    """Folder, Hub id, or address of the server."""
     is_demonstration: bool
     """The page then always says that this is not BiMediX2."""
     reason: str
     """Why this one, in English."""
 
 
+@runtime_checkable
+class PreparedBackend(Backend, Protocol):
+    """A backend that becomes ready in the background; questions asked meanwhile wait their turn."""
+
+    @property
+    def reason(self) -> str:
+        """Why this device and precision; empty until loaded."""
+        ...
+
+    def start(self, on_loaded: Callable[[str, float], None] | None = None) -> None:
+        """Begin loading; ``on_loaded`` is told the reason and the seconds it took."""
+        ...
+
+    def wait(self) -> None:
+        """Load now and wait for it; raises what went wrong."""
+        ...
+
+
 def describe_model(settings: Settings) -> ModelInfo:
     """Tell which model the settings choose, without loading it or importing torch."""
     if settings.backend == "scripted":
         return ModelInfo("scripted", "scripted", is_demonstration=True, reason="chosen for a test")
+    if settings.backend == "remote":
+        return ModelInfo(
+            settings.remote_model,
+            settings.remote_url,
+            is_demonstration=False,
+            reason=f"on the server {settings.remote_url}",
+        )
     if not settings.model:
         return ModelInfo(
             "demonstration model",
@@ -63,53 +95,127 @@ def _is_demonstration(source: str) -> bool:
     return Path(source).expanduser().absolute() == DEMONSTRATION_FOLDER
 
 
-def open_backend(settings: Settings) -> tuple[PreparingBackend, ModelInfo]:
+def open_backend(settings: Settings) -> tuple[PreparedBackend, ModelInfo]:
     """Make the backend the settings ask for; it loads when started, or at the first question.
 
     Raises
     ------
     SettingsError
-        If no backend has the name in the settings.
+        If a setting of the backend is missing or unknown.
     CheckpointNotFoundError
         If the model's folder is missing; found out now, not at the first question.
+    ServerAddressError
+        If the address of the server cannot be used.
     """
     names = [entry.name for entry in backends()]
     if settings.backend not in names:
         raise SettingsError(place="backend", found=settings.backend, expected=" or ".join(names))
     info = describe_model(settings)
+    if settings.backend == "remote":
+        return PreparingBackend(info.name, lambda: _open_remote(settings)), info
+    if settings.backend == "scripted":
+        return PreparingBackend(info.name, _open_scripted), info
+    _check_model(settings, info)
+    arguments = _local_arguments(settings, info)
+    if settings.model_process:
+        from engine.process import ProcessBackend
+
+        return ProcessBackend("engine.process:open_local", arguments, name=info.name), info
+    return PreparingBackend(info.name, lambda: _open_local(arguments)), info
+
+
+def _check_model(settings: Settings, info: ModelInfo) -> None:
+    if settings.quantisation not in get_args(Quantisation):
+        known = " or ".join(get_args(Quantisation))
+        raise SettingsError(place="quantisation", found=settings.quantisation, expected=known)
     looks_local = info.source.startswith((".", "/", "~")) or info.source.count("/") != 1
     folder = Path(info.source).expanduser()
-    if settings.backend == "local" and looks_local and not (folder / "config.json").is_file():
+    known_files = ("config.json", "adapter_config.json")
+    if looks_local and not any((folder / name).is_file() for name in known_files):
         raise CheckpointNotFoundError(source=info.source)
-    return PreparingBackend(settings, info), info
+
+
+def _local_arguments(settings: Settings, info: ModelInfo) -> dict[str, Any]:
+    return {
+        "source": info.source,
+        "device": settings.device,
+        # the stated figures of the demonstration model were measured in float32, and it is small
+        "dtype": "float32" if info.is_demonstration else "auto",
+        "threads": settings.threads,
+        "quantisation": settings.quantisation,
+        "display_name": info.name,
+    }
+
+
+def _open_local(arguments: dict[str, Any]) -> tuple[Backend, str]:
+    from engine.process import open_local
+
+    return open_local(**arguments)
+
+
+def _open_scripted() -> tuple[Backend, str]:
+    from engine.scripted import ScriptedBackend
+
+    return ScriptedBackend(delay_s=0.05), "no model is loaded"
+
+
+def _open_remote(settings: Settings) -> tuple[Backend, str]:
+    from engine.remote import RemoteBackend
+
+    for name in ("remote_url", "remote_model"):
+        if not getattr(settings, name):
+            raise SettingsError(
+                place=name, found="nothing", expected="a value, because the backend is remote"
+            )
+    backend = RemoteBackend(
+        settings.remote_url,
+        settings.remote_model,
+        api_key=_read_key(settings.remote_key_file),
+        allow_plain_http=settings.remote_plain_http,
+    )
+    return backend, backend.reason
+
+
+def _read_key(file: Path) -> str | None:
+    if file == Path():
+        return None
+    try:
+        return file.expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FileAccessError(location=file, reason=error.strerror) from error
 
 
 class PreparingBackend:
-    """A backend that becomes ready in the background; questions asked meanwhile wait their turn.
+    """A backend of this process that becomes ready in a thread.
 
     Parameters
     ----------
-    settings : Settings
-        Backend, model, device and threads.
-    info : ModelInfo
-        What :func:`describe_model` said.
+    name : str
+        What answers.
+    opener : callable
+        Makes the backend, and says why it computes where it does.
     """
 
-    def __init__(self, settings: Settings, info: ModelInfo) -> None:
-        self._settings = settings
-        self._info = info
+    def __init__(self, name: str, opener: Callable[[], tuple[Backend, str]]) -> None:
+        self._name = name
+        self._opener = opener
         self._ready = threading.Event()
-        self._started = threading.Lock()
+        self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._backend: Backend | None = None
         self._error: BaseException | None = None
-        self.reason = ""
-        """Why this device and precision; empty until loaded."""
+        self._closed = False
+        self._reason = ""
 
     @property
     def name(self) -> str:
         """What answers."""
-        return self._info.name
+        return self._name
+
+    @property
+    def reason(self) -> str:
+        """Why this device and precision; empty until loaded."""
+        return self._reason
 
     def start(self, on_loaded: Callable[[str, float], None] | None = None) -> None:
         """Begin loading; a second call does nothing.
@@ -119,7 +225,7 @@ class PreparingBackend:
         on_loaded : callable, optional
             Called from the loading thread with the reason for device and precision, and the seconds.
         """
-        with self._started:
+        with self._guard:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._load, args=(on_loaded,), name="model-loading", daemon=True
@@ -142,19 +248,20 @@ class PreparingBackend:
     def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
         """Answer; see :class:`engine.backend.Backend`. While the model loads, the place is 1."""
         self.start()
-        if not self._ready.is_set():
+        wait_s = 0.0
+        while not self._ready.wait(wait_s):
             yield Queued(1)
-        while not self._ready.wait(_POLL_S):
-            yield Queued(1)
+            wait_s = _POLL_S
         if self._error is not None:
             raise self._error
-        if self._backend is None:
+        if self._backend is None or self._closed:
             raise BackendUnavailableError(reason="it was closed")
         yield from self._backend.stream(messages, options)
 
     def close(self) -> None:
         """Free the model; one that still loads is freed when it is done."""
-        with self._started:
+        with self._guard:
+            self._closed = True
             backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
@@ -162,24 +269,15 @@ class PreparingBackend:
     def _load(self, on_loaded: Callable[[str, float], None] | None) -> None:
         began = time.monotonic()
         try:
-            self._backend, self.reason = self._open()
-            if on_loaded is not None:
-                on_loaded(self.reason, time.monotonic() - began)
+            backend, self._reason = self._opener()
+            with self._guard:
+                self._backend = None if self._closed else backend
+            if self._closed:
+                backend.close()
+            elif on_loaded is not None:
+                on_loaded(self._reason, time.monotonic() - began)
         except Exception as error:  # noqa: BLE001  # carried to whoever asks
             _LOG.exception("the model could not be loaded")
             self._error = error
         finally:
             self._ready.set()
-
-    def _open(self) -> tuple[Backend, str]:
-        if self._settings.backend == "scripted":
-            from engine.scripted import ScriptedBackend
-
-            return ScriptedBackend(delay_s=0.05), "no model is loaded"
-        from engine.checkpoint import LoadOptions, load
-        from engine.local import LocalBackend
-
-        loaded = load(
-            self._info.source, LoadOptions(device=self._settings.device, threads=self._settings.threads)
-        )
-        return LocalBackend(loaded, display_name=self._info.name), loaded.reason

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import AppError, ImageNotFoundError, NotFoundError, TurnNotFoundError
 from app.history.store import HistoryStore
-from app.model import PreparingBackend, open_backend
+from app.model import PreparedBackend, open_backend
 from engine.errors import EngineError, PromptTooLongError
 from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message, Queued, Reading, TextPart
 from i18n.text import strip_controls
@@ -129,7 +129,7 @@ class Workspace:
         on_loaded : callable, optional
             Called with the reason for device and precision, and the seconds it took.
         """
-        if isinstance(self._backend, PreparingBackend):
+        if isinstance(self._backend, PreparedBackend):
             self._backend.start(on_loaded)
 
     def close(self) -> None:

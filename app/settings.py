@@ -44,7 +44,20 @@ class Settings:
     model: str = ""
     """Folder or Hub id of a checkpoint; empty means the embedded demonstration model."""
     backend: str = "local"
-    """Which registered backend answers: ``local`` computes here, ``scripted`` exists for tests."""
+    """Which backend answers: ``local`` computes here, ``remote`` asks a server, ``scripted`` is for tests."""
+    model_process: bool = True
+    """Keep the local model in a process of its own, so that one that crashes or is killed for memory ends
+    one answer and not the page. Off where processes cannot be started, as under ZeroGPU."""
+    quantisation: str = "none"
+    """``none``, ``int8``, ``int4`` (GPU, needs the extra ``quant``) or ``cpu-int8``."""
+    remote_url: str = ""
+    """Address of an OpenAI-compatible server such as vLLM, for the ``remote`` backend."""
+    remote_model: str = ""
+    """Name of the model on that server."""
+    remote_key_file: Path = Path()
+    """File that holds the server's key, so that it stands in no command line or environment."""
+    remote_plain_http: bool = False
+    """Allow http to another machine: de-identified pictures and questions then travel unencrypted."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``auto`` takes CUDA where torch finds it."""
     threads: int = 0
@@ -186,4 +199,4 @@ def _convert(value: Any, default: Any) -> Any:
         return tuple(value.split()) if isinstance(value, str) else tuple(str(item) for item in value)
     if isinstance(default, int):
         return int(value)
-    return type(default)(value) if not isinstance(default, Path) else Path(value)
+    return Path(value) if isinstance(default, Path) else type(default)(value)

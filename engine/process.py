@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from engine.backend import Backend
     from engine.messages import Event, GenerationOptions, Message
+    from engine.precision import Quantisation
 
 __all__ = ["ProcessBackend", "ProcessLimits", "open_local"]
 
@@ -66,9 +67,15 @@ class ProcessLimits:
 
 
 def open_local(
-    source: str, device: str = "auto", dtype: str = "auto", threads: int = 0, display_name: str | None = None
+    source: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int = 0,
+    quantisation: Quantisation = "none",
+    display_name: str | None = None,
 ) -> tuple[Backend, str]:
-    """Load a checkpoint, in the child; a factory for :class:`ProcessBackend`.
+    """Load a checkpoint, here or in a child; a factory for :class:`ProcessBackend`.
 
     Returns
     -------
@@ -83,7 +90,8 @@ def open_local(
     from engine.checkpoint import LoadOptions, load
     from engine.local import LocalBackend
 
-    loaded = load(source, LoadOptions(device=device, dtype=dtype, threads=threads))
+    options = LoadOptions(device=device, dtype=dtype, threads=threads, quantisation=quantisation)
+    loaded = load(source, options)
     return LocalBackend(loaded, display_name=display_name), loaded.reason
 
 
