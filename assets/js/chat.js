@@ -5,7 +5,8 @@ import { notice } from "./dialogs.js";
 import { announce, drawIcons, el, icon, listen } from "./dom.js";
 import { writeProse } from "./prose.js";
 import { bothOf, language, local, onLanguage, t, tCount, translate } from "./texts.js";
-import { describeView, thumbnail, viewer } from "./viewer.js";
+import { describeView, thumbnail } from "./view.js";
+import { viewer } from "./viewer.js";
 
 const SHOWN_TURNS = 15; // thirty messages: more make every update of a streamed answer slower
 const QUICK = ["ui.quick_describe", "ui.quick_modality", "ui.quick_abnormal", "ui.quick_region", "ui.quick_report"];

@@ -30,3 +30,19 @@ function sendOne(file, progress) {
 
 /** Sentence for a file that was not opened. */
 export const uploadError = (result, local) => (result.error ? local(result.error) : t("ui.upload_lost"));
+
+/** Every way a file gets in: button, empty stage, a drop anywhere on the page, a picture from the clipboard. */
+export function acceptFiles(element, open) {
+  const file = element.querySelector(".file");
+  const stage = element.querySelector(".stage");
+  for (const name of ["open-file", "drop-hint"]) element.querySelector(`.${name}`).addEventListener("click", () => file.click());
+  file.addEventListener("change", () => { open([...file.files]); file.value = ""; });
+  // Anywhere on the page: a file dropped beside the viewer must not replace the page.
+  document.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
+  document.addEventListener("dragleave", () => stage.classList.remove("over"));
+  document.addEventListener("drop", (event) => { event.preventDefault(); stage.classList.remove("over"); open([...event.dataTransfer.files]); });
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])].filter((one) => one.type.startsWith("image/"));
+    if (files.length) { event.preventDefault(); open(files); }
+  });
+}

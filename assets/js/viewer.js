@@ -5,25 +5,14 @@ import { Painter } from "./canvas.js";
 import { notice } from "./dialogs.js";
 import { announce, drawIcons, el, listen } from "./dom.js";
 import { frame, imageInfo } from "./frames.js";
+import { draggedWindow, regionBetween } from "./gestures.js";
 import { local, onLanguage, t, translate } from "./texts.js";
-import { uploadError, uploadFiles } from "./upload.js";
+import { acceptFiles, uploadError, uploadFiles } from "./upload.js";
+import { describeView, isInUse, short, thumbnail } from "./view.js";
 import { buildLut, codeValues } from "./window.js";
 
 /** What the rest of the page may ask of the viewer; filled when it is mounted. */
 export const viewer = { view: () => null, show: () => {}, describe: () => "", frames: () => 0 };
-
-/** Picture of exactly what a view shows. */
-export const thumbnail = (view) => `images/${view.image}/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
-
-/** A view in a few characters, the same in both languages: frame, window, region. */
-export function describeView(view, count = 0) {
-  const parts = count > 1 ? [`${view.frame + 1}/${count}`] : view.frame > 0 ? [`#${view.frame + 1}`] : [];
-  if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
-  if (view.region) parts.push(`${view.region.width}×${view.region.height} px`);
-  return parts.join(" · ");
-}
-
-const short = (number) => String(Math.abs(number) >= 100 ? Math.round(number) : Number(number.toPrecision(3)));
 
 export function mountViewer(element) {
   const part = (name) => element.querySelector(`.${name}`);
@@ -120,7 +109,7 @@ export function mountViewer(element) {
     if (!files.length) return;
     const box = part("progress");
     box.hidden = false;
-    const results = await uploadFiles([...files], (name, share) => {
+    const results = await uploadFiles(files, (name, share) => {
       box.querySelector("progress").value = share;
       box.querySelector(".progress-text").textContent = share < 1 ? t("ui.uploading", { name }) : t("ui.loading");
     });
@@ -198,29 +187,13 @@ export function mountViewer(element) {
       painter.move(event.clientX - lastX, event.clientY - lastY);
       changed();
     } else if (drag.kind === "region") {
-      state.region = regionBetween(drag.from, painter.toImage(event.clientX, event.clientY));
+      state.region = regionBetween(drag.from, painter.toImage(event.clientX, event.clientY), image);
       changed();
     } else if (drag.window) {
-      state.window = dragged(drag.window, event.clientX - drag.x, event.clientY - drag.y);
+      state.window = draggedWindow(drag.window, event.clientX - drag.x, event.clientY - drag.y);
       state.voiLut = null;
       paint();
     }
-  };
-
-  const dragged = (start, dx, dy) => {
-    const step = Math.max(start.width, 1e-6) / 300;
-    const least = start.function === "LINEAR" ? 1 : start.width / 1000;
-    const exact = start.width >= 20 ? Math.round : (value) => Number(value.toPrecision(4));
-    return { function: start.function, name: "", width: Math.max(exact(start.width + dx * step), least), center: exact(start.center + dy * step) };
-  };
-
-  const regionBetween = ([x1, y1], [x2, y2]) => {
-    const inside = (value, limit) => Math.min(Math.max(value, 0), limit);
-    const left = Math.floor(inside(Math.min(x1, x2), image.columns));
-    const top = Math.floor(inside(Math.min(y1, y2), image.rows));
-    const width = Math.ceil(inside(Math.max(x1, x2), image.columns)) - left;
-    const height = Math.ceil(inside(Math.max(y1, y2), image.rows)) - top;
-    return width < 2 || height < 2 ? null : { x: left, y: top, width, height };
   };
 
   const end = (event) => {
@@ -276,18 +249,7 @@ export function mountViewer(element) {
   });
   slider.addEventListener("input", () => turn(Number(slider.value) - wanted));
 
-  const file = part("file");
-  part("open-file").addEventListener("click", () => file.click());
-  part("drop-hint").addEventListener("click", () => file.click());
-  file.addEventListener("change", () => { upload([...file.files]); file.value = ""; });
-  // Anywhere on the page: a file dropped beside the viewer must not replace the page.
-  document.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
-  document.addEventListener("dragleave", () => stage.classList.remove("over"));
-  document.addEventListener("drop", (event) => { event.preventDefault(); stage.classList.remove("over"); upload(event.dataTransfer.files); });
-  document.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files ?? [])].filter((one) => one.type.startsWith("image/"));
-    if (files.length) { event.preventDefault(); upload(files); }
-  });
+  acceptFiles(element, upload);
 
   // --- texts around the image ------------------------------------------------------------------
 
@@ -332,9 +294,7 @@ export function mountViewer(element) {
       const custom = el("option", { value: "", disabled: true }, t("ui.window_custom"));
       presets.replaceChildren(custom, ...windows.map((one) => el("option", { value: one.key }, presetName(one))));
     }
-    const same = (one) => one.voi_lut === state.voiLut
-      && (state.voiLut !== null || ["center", "width", "function"].every((name) => one[name] === state.window?.[name]));
-    presets.value = windows.find(same)?.key ?? "";
+    presets.value = windows.find((one) => isInUse(one, state))?.key ?? "";
   };
 
   const drawStrip = () => {

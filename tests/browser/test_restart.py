@@ -20,6 +20,7 @@ def folder(tmp_path):
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.mark.timeout(600)  # a start with a real model on a busy machine
 def test_history_outlives_the_process_and_the_model_sees_ct(open_page, folder, ct_file):
     """Killed in mid-answer and started with the demonstration model: all is there, and it names CT."""
     first = start_server(folder)
