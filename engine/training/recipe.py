@@ -44,7 +44,12 @@ def plain_sample(renderer: PromptRenderer, digest: str, caption: str) -> Rendere
 
 
 def align_projector(
-    model: Any, loss_of: Callable[[], Loss], minutes: float, *, report: Callable[[str], None] = print
+    model: Any,
+    loss_of: Callable[[], Loss],
+    minutes: float,
+    *,
+    mixed: bool = False,
+    report: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Stage 1: train the projector alone.
 
@@ -56,6 +61,8 @@ def align_projector(
         Draws a batch of :func:`plain_sample` and gives its loss.
     minutes : float
         Wall time.
+    mixed : bool
+        See :func:`engine.training.loop.run`.
     report : callable
         Told of the progress.
     """
@@ -65,7 +72,7 @@ def align_projector(
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(projector.parameters(), lr=_STAGE_1_RATE, weight_decay=0.0)
     ]
-    figures = run("stage 1, projector", loss_of, made, minutes, schedule=cosine, report=report)
+    figures = run("stage 1, projector", loss_of, made, minutes, schedule=cosine, mixed=mixed, report=report)
     model.requires_grad_(True)  # noqa: FBT003
     return figures
 
@@ -76,6 +83,7 @@ def fine_tune(
     minutes: float,
     *,
     rate: float = _STAGE_2_RATE,
+    mixed: bool = False,
     report: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Stage 2: train a LoRA adapter and the projector, then merge the adapter into the model.
@@ -90,6 +98,8 @@ def fine_tune(
         Wall time.
     rate : float
         Peak rate of the adapter.
+    mixed : bool
+        See :func:`engine.training.loop.run`.
     report : callable
         Told of the progress.
     """
@@ -103,7 +113,7 @@ def fine_tune(
         parameter.requires_grad_(True)  # noqa: FBT003
     groups = [{"params": adapter, "lr": rate}, {"params": projector, "lr": _STAGE_2_PROJECTOR_RATE}]
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, weight_decay=0.0)]
-    figures = run("stage 2, LoRA", loss_of, made, minutes, schedule=cosine, report=report)
+    figures = run("stage 2, LoRA", loss_of, made, minutes, schedule=cosine, mixed=mixed, report=report)
     adapted.merge_and_unload()
     model.requires_grad_(True)  # noqa: FBT003
     return figures

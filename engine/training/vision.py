@@ -23,7 +23,7 @@ _NAMES = list(CATEGORIES)
 _LOCAL = tuple((_NAMES.index(name), number) for name in ("side", "size", "tone") for number in (0, 1))
 """Column and number of the words that a lesion's patches carry."""
 _LOCAL_WEIGHT = 20.0
-_DENSE_WEIGHT, _WORD_WEIGHT, _LESION_BALANCE = 20.0, 0.5, 8.0
+_DENSE_WEIGHT, _WORD_WEIGHT, _LESION_BALANCE = 10.0, 0.7, 8.0
 
 
 class PictureReader(nn.Module):
