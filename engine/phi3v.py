@@ -46,8 +46,8 @@ RENAMES: dict[str, str] = {
     r"^model\.vision_embed_tokens\.img_processor\.vision_model\.": "model.vision_tower.",
     r"^model\.vision_embed_tokens\.img_projection\.0\.": "model.multi_modal_projector.linear_1.",
     r"^model\.vision_embed_tokens\.img_projection\.2\.": "model.multi_modal_projector.linear_2.",
-    r"^model\.vision_embed_tokens\.sub_GN$": "model.line_end",
-    r"^model\.vision_embed_tokens\.glb_GN$": "model.between",
+    r"^model\.vision_embed_tokens\.sub_GN$": "model.line_end.weight",
+    r"^model\.vision_embed_tokens\.glb_GN$": "model.between.weight",
     r"^model\.(embed_tokens|layers|norm)\.": r"model.language_model.\1.",
 }
 """Released key (regular expression) to :class:`Phi3Vision`'s; ``lm_head.weight`` is the same in both."""
@@ -73,6 +73,18 @@ class Phi3VisionConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
         super().__init__(**kwargs)
 
 
+class _Separator(nn.Module):
+    """A learned vector; a module, so that it is brought where it is needed when the model is spread out."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, like: torch.Tensor) -> torch.Tensor:
+        """Return the vector, shape (1, width), on the device and in the numbers of another tensor."""
+        return self.weight.reshape(1, -1).to(like)
+
+
 class _Body(nn.Module):
     def __init__(self, config: Phi3VisionConfig) -> None:
         super().__init__()
@@ -83,8 +95,8 @@ class _Body(nn.Module):
             {"linear_1": nn.Linear(joined, width), "linear_2": nn.Linear(width, width)}
         )
         # the shapes in which they are stored
-        self.line_end = nn.Parameter(torch.zeros(1, 1, 1, joined))
-        self.between = nn.Parameter(torch.zeros(1, 1, joined))
+        self.line_end = _Separator(1, 1, 1, joined)
+        self.between = _Separator(1, 1, joined)
 
 
 class Phi3Vision(PreTrainedModel):  # type: ignore[misc]  # transformers ships no types
@@ -126,7 +138,7 @@ class Phi3Vision(PreTrainedModel):  # type: ignore[misc]  # transformers ships n
         features = output.hidden_states[self.config.vision_layer][:, 1:]
         squares = self._lines(features[1:], grid.rows, grid.columns)
         whole = self._lines(features[:1], 1, 1)
-        joined = torch.cat([squares, self.model.between[0].to(squares), whole])
+        joined = torch.cat([squares, self.model.between(squares), whole])
         projector = self.model.multi_modal_projector
         projected: torch.Tensor = projector["linear_2"](nn.functional.gelu(projector["linear_1"](joined)))
         return projected
@@ -141,7 +153,7 @@ class Phi3Vision(PreTrainedModel):  # type: ignore[misc]  # transformers ships n
         grid = features.reshape(rows, columns, half, 2, half, 2, width)
         # rows of squares, lines within, columns of squares, places within, then the four neighbours
         grid = grid.permute(0, 2, 1, 4, 3, 5, 6).reshape(rows * half, columns * half, 4 * width)
-        ends = self.model.line_end[0].to(grid).expand(rows * half, 1, -1)
+        ends = self.model.line_end(grid).expand(rows * half, 1, -1)
         return torch.cat([grid, ends], dim=1).reshape(-1, 4 * width)
 
     def forward(

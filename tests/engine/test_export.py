@@ -56,14 +56,15 @@ def logits(loaded: LoadedModel):
 
 
 def test_the_converted_folder_gives_the_same_ids_and_logits(original: Path, converted: Path) -> None:
-    """Prompt and logits are bitwise those of the original, twice <|begin_of_text|> included."""
+    """Prompt and logits are those of the original, twice <|begin_of_text|> included."""
     import torch
 
     before, after = load(original, CPU), load(converted, CPU)
 
     assert after.renderer.render(CONVERSATION) == before.renderer.render(CONVERSATION)
     assert after.stop_ids == before.stop_ids
-    assert torch.equal(logits(after), logits(before))
+    # where a file's bytes lie in memory decides which kernel multiplies them: not bitwise
+    torch.testing.assert_close(logits(after), logits(before), atol=1e-5, rtol=0)
 
 
 def test_stock_transformers_opens_it(original: Path, converted: Path) -> None:
@@ -140,7 +141,7 @@ def test_names_that_transformers_writes_become_classic_ones(tmp_path: Path) -> N
     names = {tensor.name for shard in shards_of(target) for tensor in shard.tensors}
     assert any(name.startswith("vision_tower.vision_model.encoder.") for name in names)
     assert any(name.startswith("language_model.model.layers.") for name in names)
-    assert torch.equal(logits(load(target, CPU)), logits(load(source, CPU)))
+    torch.testing.assert_close(logits(load(target, CPU)), logits(load(source, CPU)), atol=1e-5, rtol=0)
 
 
 def test_nothing_is_overwritten(original: Path, tmp_path: Path) -> None:
