@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import importlib
 import io
 import re
@@ -177,11 +178,8 @@ def test_dates_are_shifted_together(ct):
     ct.PatientBirthDate = "19500101"
     made = deidentify(ct, Policy(KEY, shift_dates=True)).dataset
     assert made.StudyDate < "20240301"
-    assert np.datetime64(
-        f"{made.SeriesDate[:4]}-{made.SeriesDate[4:6]}-{made.SeriesDate[6:]}"
-    ) - np.datetime64(f"{made.StudyDate[:4]}-{made.StudyDate[4:6]}-{made.StudyDate[6:]}") == np.timedelta64(
-        10, "D"
-    )
+    study, series = (dt.date.fromisoformat(text) for text in (made.StudyDate, made.SeriesDate))
+    assert (series - study).days == 10
     assert made.AcquisitionDateTime == made.StudyDate + "101112.5+0300"
     assert not made.PatientBirthDate
     assert made.LongitudinalTemporalInformationModified == "MODIFIED"
@@ -209,13 +207,11 @@ def test_the_result_says_so_and_opens(ct, write):
     )
 
 
-@pytest.mark.parametrize("name", ["US1_UNCR.dcm", "examples_ybr_color.dcm", "examples_rgb_color.dcm"])
+@pytest.mark.parametrize("name", ["examples_ybr_color.dcm", "examples_rgb_color.dcm"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_ultrasound_is_masked_outside_its_regions(write, name):
     """Only what the file calls a region stays, colours unchanged; the reader is told."""
     source = TEST_FILES / name
-    if not source.is_file():
-        pytest.skip("not in this version of pydicom")
     dataset = pydicom.dcmread(source)
     region = Dataset()
     for edge, value in (("MinX0", 10), ("MinY0", 20), ("MaxX1", 50), ("MaxY1", 40)):
