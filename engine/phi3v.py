@@ -33,7 +33,15 @@ from engine.shards import shards_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RENAMES", "Phi3Vision", "Phi3VisionConfig", "crop_settings", "image_token_id", "phi3v_config"]
+__all__ = [
+    "RENAMES",
+    "Phi3Vision",
+    "Phi3VisionConfig",
+    "crop_settings",
+    "image_token_id",
+    "phi3v_config",
+    "renames_for",
+]
 
 _TOWER = "model.vision_embed_tokens.img_processor.vision_model."
 _TEXT_FIELDS = (
@@ -105,6 +113,8 @@ class Phi3Vision(PreTrainedModel):  # type: ignore[misc]  # transformers ships n
     config_class = Phi3VisionConfig
     base_model_prefix = "model"
     _no_split_modules = ("Phi3DecoderLayer", "CLIPEncoderLayer")
+    # a second copy of the token embedding, where it was saved under both of its names
+    _keys_to_ignore_on_load_unexpected = (r"vision_embed_tokens\.wte\.",)
     _supports_sdpa = True
     _supports_attention_backend = True
 
@@ -165,6 +175,14 @@ class Phi3Vision(PreTrainedModel):  # type: ignore[misc]  # transformers ships n
         )
         logits: torch.Tensor = self.lm_head(output.last_hidden_state)
         return logits
+
+
+def renames_for(folder: Path) -> dict[str, str]:
+    """Rename table for a folder; the token embedding may be saved under the image embedding's name for it."""
+    names = {tensor.name for shard in shards_of(folder) for tensor in shard.tensors}
+    if "model.embed_tokens.weight" in names:
+        return dict(RENAMES)
+    return RENAMES | {r"^model\.vision_embed_tokens\.wte\.": "model.language_model.embed_tokens."}
 
 
 def phi3v_config(folder: Path, config: dict[str, Any]) -> Phi3VisionConfig:

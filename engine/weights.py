@@ -95,7 +95,7 @@ def _structure(folder: Path, config: dict[str, Any], tokenizer: Any) -> tuple[An
         from engine import phi3v
 
         mapped = phi3v.phi3v_config(folder, config)
-        return phi3v.Phi3Vision, {"config": mapped, "key_mapping": dict(phi3v.RENAMES)}
+        return phi3v.Phi3Vision, {"config": mapped, "key_mapping": phi3v.renames_for(folder)}
     if config["model_type"] == "llava_llama":
         mapped = llava_config(folder, config, image_token_id(tokenizer, folder))
         return LlavaForConditionalGeneration, {"config": mapped, "key_mapping": dict(RENAMES)}

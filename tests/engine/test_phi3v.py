@@ -347,6 +347,25 @@ def test_a_missing_separator_is_listed(tmp_path: Path) -> None:
         load(tmp_path, CPU)
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_the_embedding_under_its_second_name_is_read(tmp_path: Path, folder: Path, both: bool) -> None:
+    """The released program shares one embedding between two names; files may hold either or both."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    build_phi3v(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.vision_embed_tokens.wte.weight"] = tensors["model.embed_tokens.weight"].clone()
+    if not both:
+        del tensors["model.embed_tokens.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+
+    ours, theirs = load(tmp_path, CPU).model.state_dict(), load(folder, CPU).model.state_dict()
+
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_a_tokenizer_of_another_family_is_refused(tmp_path: Path) -> None:
     """Llama 3's tokenizer has none of the control tokens."""
     build_phi3v(tmp_path)
