@@ -14,6 +14,8 @@ The tree::
     │   ├── StorageUnavailableError
     │   ├── StorageTooNewError
     │   └── StorageForeignError
+    ├── ArchiveError                a file that cannot be taken into the history
+    │   └── ArchiveTooLargeError
     ├── UploadError                 a file that cannot be taken in
     │   ├── UploadTooLargeError
     │   ├── UploadTooManyError
@@ -39,6 +41,8 @@ from viewers.errors import ViewerError
 __all__ = [
     "AnswerNotFoundError",
     "AppError",
+    "ArchiveError",
+    "ArchiveTooLargeError",
     "BusyError",
     "FileAccessError",
     "ImageNotFoundError",
@@ -168,6 +172,26 @@ class StorageForeignError(StorageError):
     template = (
         "The database at {location} is not a history of this application: found tables {found}. "
         "Choose another data folder."
+    )
+
+
+class ArchiveError(AppError):
+    """A file of a conversation that cannot be taken in."""
+
+    key = "history.archive"
+    template = (
+        "This file cannot be taken into the history: found {found}, expected {expected}. "
+        "Nothing was taken in; export the conversation again."
+    )
+
+
+class ArchiveTooLargeError(ArchiveError):
+    """A file of a conversation that holds more than is safe."""
+
+    key = "history.archive_too_large"
+    template = (
+        "This file holds too much to be taken into the history: found {found}, at most {limit} is allowed. "
+        "Nothing was taken in."
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import delete, insert, select, update
 
 from app.errors import AnswerNotFoundError, TurnNotFoundError
 from app.history import rows
+from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
 from app.history.models import answers, feedback, tags, threads, turns, views
 from app.history.records import FEEDBACK_REASONS, Feedback
@@ -53,7 +54,9 @@ class Curation:
             If they are not there for this owner.
         """
         with self._database.write() as connection:
-            return _branch(connection, owner, thread_id, turn_id, keep_last=True)
+            branch = _branch(connection, owner, thread_id, turn_id, keep_last=True)
+            append(connection, owner, "forked", branch)
+        return branch
 
     def edit(
         self, owner: str, thread_id: str, turn_id: str, question: str, backend: str
@@ -83,6 +86,7 @@ class Curation:
             _copy(connection, views, views.c.turn_id == turn_id, turn_id=new_turn)
             answer_id = rows.insert_answer(connection, new_turn, question, backend, now)
             rows.index_question(connection, owner, new_turn)
+            append(connection, owner, "asked", new_turn)
             if place == 0:
                 connection.execute(
                     update(threads).where(threads.c.id == branch).values(title=title_of(question))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "UtcDateTime",
     "answers",
+    "audit",
+    "audit_head",
     "feedback",
     "images",
     "metadata",
@@ -159,4 +161,24 @@ feedback = Table(
     Column("reasons", JSON, nullable=False),
     Column("text", Text, nullable=False),
     Column("created", UtcDateTime, nullable=False),
+)
+
+# No foreign key: what an entry tells of may be gone.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("time", UtcDateTime, nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
 )

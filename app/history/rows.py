@@ -27,6 +27,7 @@ __all__ = [
     "check_image",
     "check_thread",
     "check_turn",
+    "delete_thread",
     "image_record",
     "index_answer",
     "index_question",
@@ -174,6 +175,14 @@ def tags_of(connection: Connection, thread_ids: Sequence[str]) -> dict[str, list
     for thread_id, tag in connection.execute(query):
         found.setdefault(thread_id, []).append(tag)
     return found
+
+
+def delete_thread(connection: Connection, owner: str, thread_id: str) -> list[str]:
+    """Delete a thread with all that hangs from it; returns its images that nobody has any more."""
+    used = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
+    digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
+    connection.execute(delete(threads).where(threads.c.id == thread_id))
+    return [digest for digest in digests if release_image(connection, owner, digest)]
 
 
 def release_image(connection: Connection, owner: str, digest: str) -> bool:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from app.history import rows
+from app.history.archive import Archiving
+from app.history.audit import Auditing, append
 from app.history.curation import Curation
 from app.history.database import Database
 from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["HistoryStore", "title_of"]
 
 
-class HistoryStore(Searching, Curation):
+class HistoryStore(Searching, Curation, Archiving, Auditing):
     """Conversations of all owners; safe to use from several threads at once.
 
     Parameters
@@ -158,6 +160,7 @@ class HistoryStore(Searching, Curation):
             answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
             rows.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
+            append(connection, owner, "asked", turn_id)
         return thread_id, turn_id, answer_id
 
     def begin_answer(self, owner: str, turn_id: str, backend: str) -> str:
@@ -173,6 +176,7 @@ class HistoryStore(Searching, Curation):
             thread_id, question = rows.check_turn(connection, owner, turn_id)
             answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
             rows.touch(connection, thread_id, now)
+            append(connection, owner, "asked_again", turn_id)
         return answer_id
 
     def grow(self, answer_id: str, text: str) -> None:
@@ -319,6 +323,7 @@ class HistoryStore(Searching, Curation):
             chosen = one_line(title)[:LONGEST_TITLE]
             chosen = chosen or title_of(connection.execute(first.limit(1)).scalar() or "")
             connection.execute(update(threads).where(threads.c.id == thread_id).values(title=chosen))
+            append(connection, owner, "renamed", thread_id)
 
     def delete(self, owner: str, thread_id: str) -> list[str]:
         """Delete a conversation so that none of its bytes can be read back from the database's files.
@@ -335,10 +340,8 @@ class HistoryStore(Searching, Curation):
         """
         with self._database.write() as connection:
             rows.check_thread(connection, owner, thread_id, lock=True)
-            used = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
-            digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
-            connection.execute(delete(threads).where(threads.c.id == thread_id))
-            orphans = [digest for digest in digests if rows.release_image(connection, owner, digest)]
+            orphans = rows.delete_thread(connection, owner, thread_id)
+            append(connection, owner, "deleted", thread_id)
         self._database.sweep()
         return sorted(orphans)
 

@@ -1,0 +1,342 @@
+"""A conversation as one file: a zip of ``conversation.json`` and the folders of its images.
+
+What is taken in was written by anybody: sizes are bounded before anything is read, no name in the zip
+decides where a file goes, every value is checked against one schema, every file against its SHA-256, and
+all ids are new. An image comes under a digest of our own choosing, because one chosen by the sender could
+stand in the way of the true image of that digest later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from sqlalchemy import insert, select, update
+
+from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError
+from app.history import rows
+from app.history.archive_schema import checked
+from app.history.audit import append
+from app.history.lines import LONGEST_TITLE, one_line, storable
+from app.history.models import answers, images, tags, threads, turns, views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from app.history.database import Database
+    from app.history.records import Answer, Thread, Turn
+
+__all__ = ["ArchiveLimits", "Archiving"]
+
+_RECORD: Final = "conversation.json"
+_IMAGE_FILES: Final = ("image.json", "frames.npy")
+_BLOCK: Final = 1 << 20
+_FORMAT, _VERSION = "bimedix2-conversation", 1
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What an archive may at most hold, in bytes after decompression."""
+
+    record_bytes: int = 64 << 20
+    """Text of the conversation: far more than anybody reads."""
+    image_bytes: int = 4 << 30
+    """All images together; a CT of 2,000 slices is 1 GiB."""
+    images: int = 1000
+
+
+class Archiving:
+    """Conversations out of a history and into it."""
+
+    _database: Database
+
+    def export_thread(self, owner: str, thread_id: str, file: Path, images_folder: Path) -> None:
+        """Write a conversation with its images; the file appears whole or not at all.
+
+        Parameters
+        ----------
+        file : Path
+            Readable by its user alone; one that is there is replaced.
+        images_folder : Path
+            Holds a folder for each image, named by its digest.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        FileAccessError
+            If the file cannot be written or an image cannot be read.
+        """
+        with self._database.write() as connection:
+            rows.check_thread(connection, owner, thread_id, lock=False)
+            given = rows.tags_of(connection, [thread_id]).get(thread_id, [])
+            append(connection, owner, "exported", thread_id)
+        thread = self.load(owner, thread_id)
+        digests = dict.fromkeys(view.image for turn in thread.turns for view in turn.views)
+        labels = {digest: self.image(owner, digest).label for digest in digests}
+        part = file.with_name(f".{file.name}.{rows.new_id()}")
+        try:
+            with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+                _write_archive(stream, thread, given, labels, images_folder)
+            part.replace(file)
+        except OSError as error:
+            raise FileAccessError(location=error.filename or str(file), reason=error.strerror) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def import_thread(
+        self,
+        owner: str,
+        file: Path,
+        keep_image: Callable[[Path], str],
+        limits: ArchiveLimits = ArchiveLimits(),
+    ) -> str:
+        """Take a conversation in as a new one of this owner; nothing is taken in unless everything is.
+
+        Parameters
+        ----------
+        keep_image : callable
+            Given a folder with the files of one untrusted image: checks it, keeps a copy, and returns
+            the digest it is kept under, which must follow from its content.
+
+        Returns
+        -------
+        str
+            Id of the new conversation.
+
+        Raises
+        ------
+        ArchiveError
+            If the file is not such an archive, is damaged, or is larger than allowed.
+        FileAccessError
+            If it cannot be read.
+        """
+        unpacked = Path(tempfile.mkdtemp(prefix="import-"))
+        try:
+            with _opened(file) as archive:
+                record = _read_record(archive, limits)
+                digests = _unpack_images(archive, record["images"], unpacked, limits)
+            kept = {digest: keep_image(folder) for digest, folder in digests.items()}
+            with self._database.write() as connection:
+                thread_id = _insert(connection, owner, record, kept)
+                append(connection, owner, "imported", thread_id)
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+        return thread_id
+
+    if TYPE_CHECKING:
+
+        def load(self, owner: str, thread_id: str) -> Thread: ...  # noqa: D102
+
+        def image(self, owner: str, digest: str) -> Any: ...  # noqa: D102
+
+
+# --- out --------------------------------------------------------------------------------------------
+
+
+def _write_archive(
+    stream: IO[bytes], thread: Thread, given: Sequence[str], labels: Mapping[str, str], folder: Path
+) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        described = []
+        for number, (digest, label) in enumerate(labels.items()):
+            sums = {
+                name: _put(archive, f"images/{number}/{name}", folder / digest / name)
+                for name in _IMAGE_FILES
+            }
+            described.append({"digest": digest, "label": label, "sha256": sums})
+        record = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "thread": _thread_json(thread, given),
+            "images": described,
+        }
+        archive.writestr(_RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False))
+
+
+def _put(archive: zipfile.ZipFile, name: str, source: Path) -> str:
+    digest = hashlib.sha256()
+    with source.open("rb") as reading, archive.open(name, "w", force_zip64=True) as writing:
+        while block := reading.read(_BLOCK):
+            digest.update(block)
+            writing.write(block)
+    return digest.hexdigest()
+
+
+def _thread_json(thread: Thread, given: Sequence[str]) -> dict[str, Any]:
+    return {
+        "title": thread.title,
+        "created": thread.created.isoformat(),
+        "updated": thread.updated.isoformat(),
+        "tags": list(given),
+        "turns": [_turn_json(turn) for turn in thread.turns],
+    }
+
+
+def _turn_json(turn: Turn) -> dict[str, Any]:
+    shown = [{"image": v.image, "view": v.view, "render_digest": v.render_digest} for v in turn.views]
+    return {
+        "question": turn.question,
+        "created": turn.created.isoformat(),
+        "views": shown,
+        "answers": [_answer_json(answer) for answer in turn.answers if answer.state != "streaming"],
+    }
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": answer.text,
+        "state": answer.state,
+        "backend": answer.backend,
+        "language": answer.language,
+        "usage": answer.usage,
+        "error_key": answer.error_key,
+        "error_values": answer.error_values,
+        "started": answer.started.isoformat(),
+        "finished": (answer.finished or answer.started).isoformat(),
+    }
+
+
+# --- in ---------------------------------------------------------------------------------------------
+
+
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except OSError as error:
+        raise FileAccessError(location=str(file), reason=error.strerror) from error
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ArchiveError(found="another file", expected="a zip of a conversation") from error
+
+
+def _read_record(archive: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, Any]:
+    data = b"".join(_blocks(archive, _RECORD, limits.record_bytes))
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArchiveError(found=f"{_RECORD} that cannot be read", expected="JSON") from error
+    if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (_FORMAT, _VERSION):
+        raise ArchiveError(found="another format or version", expected=f"{_FORMAT} {_VERSION}")
+    record: dict[str, Any] = checked(value)
+    if len(record["images"]) > limits.images:
+        raise ArchiveTooLargeError(found=f"{len(record['images'])} images", limit=limits.images)
+    return record
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def _unpack_images(
+    archive: zipfile.ZipFile, described: Sequence[Mapping[str, Any]], folder: Path, limits: ArchiveLimits
+) -> dict[str, Path]:
+    """Write each image into a folder of our own; returns the folders by the sender's digests."""
+    room, made = limits.image_bytes, {}
+    for number, image in enumerate(described):
+        place = folder / str(number)
+        place.mkdir()
+        made[image["digest"]] = place
+        for name in _IMAGE_FILES:
+            digest, size = hashlib.sha256(), 0
+            with (place / name).open("wb") as stream:
+                for block in _blocks(archive, f"images/{number}/{name}", room):
+                    digest.update(block)
+                    size += stream.write(block)
+            room -= size
+            if digest.hexdigest() != image["sha256"][name]:
+                raise ArchiveError(found=f"changed content of image {number + 1}", expected="its SHA-256")
+    return made
+
+
+def _blocks(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[bytes]:
+    """Read one file of a zip, at most ``limit`` bytes whatever its header promises."""
+    read = 0
+    try:
+        with archive.open(name) as stream:
+            while block := stream.read(_BLOCK):
+                read += len(block)
+                if read > limit:
+                    raise ArchiveTooLargeError(found=f"more than {limit} bytes", limit=f"{limit} bytes")
+                yield block
+    except KeyError as error:
+        raise ArchiveError(found=f"no {name}", expected="a zip of a conversation") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        # encrypted, another compression, a wrong checksum, cut
+        raise ArchiveError(found=f"{name} that cannot be unpacked", expected="a whole zip file") from error
+
+
+def _insert(connection: Connection, owner: str, record: Mapping[str, Any], kept: Mapping[str, str]) -> str:
+    thread, now = record["thread"], datetime.now(UTC)
+    for image in record["images"]:
+        _insert_image(connection, owner, kept[image["digest"]], image["label"], now)
+    title = one_line(thread["title"])[:LONGEST_TITLE]
+    thread_id = rows.insert_thread(connection, owner, title, thread["created"])
+    connection.execute(update(threads).where(threads.c.id == thread_id).values(updated=thread["updated"]))
+    for tag in sorted({one_line(tag)[:40].strip() for tag in thread["tags"]} - {""}):
+        connection.execute(insert(tags).values(thread_id=thread_id, tag=tag))
+    for position, turn in enumerate(thread["turns"]):
+        _insert_turn(connection, owner, thread_id, position, turn, kept)
+    return thread_id
+
+
+def _insert_image(connection: Connection, owner: str, digest: str, label: str, now: datetime) -> None:
+    mine = select(images.c.digest).where(images.c.owner == owner, images.c.digest == digest)
+    if connection.execute(mine).first() is None:
+        label = one_line(label)[:LONGEST_TITLE]
+        connection.execute(insert(images).values(owner=owner, digest=digest, label=label, created=now))
+
+
+def _insert_turn(  # noqa: PLR0917
+    connection: Connection,
+    owner: str,
+    thread_id: str,
+    position: int,
+    turn: Mapping[str, Any],
+    kept: Mapping[str, str],
+) -> None:
+    turn_id = rows.new_id()
+    connection.execute(
+        insert(turns).values(
+            id=turn_id,
+            thread_id=thread_id,
+            position=position,
+            question=storable(turn["question"]),
+            created=turn["created"],
+        )
+    )
+    for place, view in enumerate(turn["views"]):
+        connection.execute(
+            insert(views).values(
+                turn_id=turn_id,
+                position=place,
+                image=kept[view["image"]],
+                view=_renamed(view["view"], kept),
+                render_digest=view["render_digest"],
+            )
+        )
+    rows.index_question(connection, owner, turn_id)
+    for place, answer in enumerate(turn["answers"]):
+        answer_id = rows.new_id()
+        values = {**answer, "text": storable(answer["text"])}
+        connection.execute(insert(answers).values(id=answer_id, turn_id=turn_id, position=place, **values))
+        rows.index_answer(connection, answer_id)
+
+
+def _renamed(value: Any, kept: Mapping[str, str]) -> Any:
+    """Give a view the digests its images have here."""
+    if isinstance(value, dict):
+        return {name: _renamed(item, kept) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, kept) for item in value]
+    return kept.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,127 @@
+"""The record tells who did what, and every change or removal of an entry is found."""
+
+import random
+
+import pytest
+
+from app.errors import ThreadNotFoundError
+from app.history.audit import AuditHead, BrokenLink, append
+
+
+def _sql(store, statement, *values):
+    with store._database.write() as connection:
+        return connection.exec_driver_sql(statement, values).rowcount
+
+
+def _some(store):
+    """Ten entries of two owners."""
+    with store._database.write() as connection:
+        for number in range(10):
+            append(connection, ("amal", "badr")[number % 2], "seen", f"subject{number}")
+    assert store.verify() is None
+
+
+def test_what_is_done_is_recorded_without_a_word_of_it(store, path):
+    """Asking, seeing, renaming, branching and deleting, in order, by ids; the text is in no entry."""
+    thread, turn, answer = store.begin_turn("amal", None, "SECRETQUESTION", [], "demo")
+    store.finish(answer, "SECRETANSWER", "complete")
+    store.begin_answer("amal", turn, "demo")
+    store.record_seen("amal", thread)
+    store.rename("amal", thread, "SECRETTITLE")
+    branch = store.fork("amal", thread, turn)
+    _, other, _ = store.edit("amal", thread, turn, "SECRETEDIT", "demo")
+    store.delete("amal", thread)
+    assert [(e.action, e.subject) for e in store.audit("amal")] == [
+        ("asked", turn), ("asked_again", turn), ("seen", thread), ("renamed", thread),
+        ("forked", branch), ("asked", other), ("deleted", thread),
+    ]  # fmt: skip
+    assert [e.sequence for e in store.audit()] == list(range(1, 8))
+    assert not any("SECRET" in str(entry) for entry in store.audit())
+    assert store.verify() is None
+    assert store.verify("amal") is None
+    assert b"SECRETANSWER" in path.read_bytes()  # the branch has it still
+
+
+def test_what_failed_or_was_undone_is_not_recorded(store):
+    """Nothing is noted of a conversation that is not there."""
+    for call in (store.record_seen, store.delete):
+        with pytest.raises(ThreadNotFoundError):
+            call("amal", "nothing")
+    assert store.audit() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "time = '2020-01-01 00:00:00.000000'",
+        "owner = 'amal2'",
+        "action = 'asked'",
+        "subject = 'x'",
+        "hash = 'x'",
+    ],
+)
+@pytest.mark.parametrize("place", [1, 6, 10])
+def test_a_changed_entry_is_named(store, change, place):
+    """Whatever of it was changed, and wherever it stands."""
+    _some(store)
+    assert _sql(store, f"UPDATE audit SET {change} WHERE sequence = ?", place) == 1  # noqa: S608
+    assert store.verify() == BrokenLink(place, "changed")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_removed_entries_are_named(store, seed):
+    """The first that is missing, also when it was the last one or all of them."""
+    _some(store)
+    gone = sorted(random.Random(seed).sample(range(1, 11), 1 + 3 * seed))
+    for sequence in gone:
+        _sql(store, "DELETE FROM audit WHERE sequence = ?", sequence)
+    assert store.verify().sequence == gone[0]
+
+
+def test_removal_of_the_end_is_found(store):
+    """The newest entry is noted apart."""
+    _some(store)
+    _sql(store, "DELETE FROM audit WHERE sequence > 8")
+    assert store.verify() == BrokenLink(9, "head")
+    _sql(store, "DELETE FROM audit")
+    assert store.verify() == BrokenLink(1, "head")
+    _sql(store, "DELETE FROM audit_head")
+    assert store.verify() == BrokenLink(1, "head")
+
+
+def test_entries_moved_or_renumbered_are_found(store):
+    """Two that changed places, and a gap that was closed."""
+    _some(store)
+    _sql(store, "UPDATE audit SET sequence = -sequence WHERE sequence IN (4, 5)")
+    _sql(store, "UPDATE audit SET sequence = 9 + sequence WHERE sequence IN (-4, -5)")
+    assert store.verify() == BrokenLink(4, "changed")
+    _sql(store, "DELETE FROM audit WHERE sequence = 1")
+    _sql(store, "UPDATE audit SET sequence = sequence - 1")
+    assert store.verify() == BrokenLink(1, "changed")
+
+
+def test_one_owner_is_told_of_their_own_entries(store):
+    """A changed entry of somebody else is passed over, a missing one is not."""
+    _some(store)
+    _sql(store, "UPDATE audit SET subject = 'x' WHERE sequence = 2")
+    assert store.verify("badr") == BrokenLink(2, "changed")
+    assert store.verify("amal") is None
+    _sql(store, "DELETE FROM audit WHERE sequence = 5")
+    assert store.verify("amal") == BrokenLink(5, "missing")
+
+
+def test_a_record_written_anew_is_found_by_a_head_kept_elsewhere(store):
+    """It is consistent in itself: only what was kept outside tells."""
+    _some(store)
+    kept = store.head()
+    assert kept.sequence == 10
+    _some(store)
+    assert store.verify(kept=kept) is None
+    _sql(store, "DELETE FROM audit")
+    _sql(store, "UPDATE audit_head SET sequence = 0, hash = ?", "0" * 64)
+    assert store.verify() is None
+    assert store.verify(kept=kept) == BrokenLink(1, "head")
+    _some(store)
+    assert store.verify() is None
+    assert store.verify(kept=kept) == BrokenLink(10, "head")
+    assert store.verify(kept=AuditHead(0, "0" * 64)) is None
