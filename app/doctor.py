@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.model import DEMONSTRATION_FOLDER, describe_model
+from app.model import DEMONSTRATION_FOLDER, describe_model, is_missing
 from i18n.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -165,8 +165,5 @@ def _model(settings: Settings) -> Iterator[Finding]:
         key = "cli.doctor_model_demo" if there else "cli.doctor_model_missing"
         yield Finding("ok" if there else "failed", key, {} if there else {"source": DEMONSTRATION_FOLDER})
         return
-    source = Path(info.source).expanduser()
-    if source.is_dir() and not (source / "config.json").is_file():
-        yield Finding("failed", "cli.doctor_model_missing", {"source": info.source})
-    else:
-        yield Finding("ok", "cli.doctor_model", {"source": info.source})
+    key = "cli.doctor_model_missing" if is_missing(info.source) else "cli.doctor_model"
+    yield Finding("failed" if is_missing(info.source) else "ok", key, {"source": info.source})

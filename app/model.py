@@ -27,6 +27,7 @@ __all__ = [
     "PreparedBackend",
     "PreparingBackend",
     "describe_model",
+    "is_missing",
     "open_backend",
 ]
 
@@ -128,11 +129,16 @@ def _check_model(settings: Settings, info: ModelInfo) -> None:
     if settings.quantisation not in get_args(Quantisation):
         known = " or ".join(get_args(Quantisation))
         raise SettingsError(place="quantisation", found=settings.quantisation, expected=known)
-    looks_local = info.source.startswith((".", "/", "~")) or info.source.count("/") != 1
-    folder = Path(info.source).expanduser()
-    known_files = ("config.json", "adapter_config.json")
-    if looks_local and not any((folder / name).is_file() for name in known_files):
+    if is_missing(info.source):
         raise CheckpointNotFoundError(source=info.source)
+
+
+def is_missing(source: str) -> bool:
+    """Whether a checkpoint's folder is not there; an id of the Hub is not looked up."""
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") != 1
+    folder = Path(source).expanduser()
+    known_files = ("config.json", "adapter_config.json")
+    return looks_local and not any((folder / name).is_file() for name in known_files)
 
 
 def _local_arguments(settings: Settings, info: ModelInfo) -> dict[str, Any]:
