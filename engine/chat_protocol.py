@@ -48,7 +48,7 @@ _TOKENS_AN_IMAGE = 576
 _REASONS: dict[str, FinishReason] = {"stop": "complete", "length": "length"}
 _LIMIT = re.compile(
     r"(?:maximum context length (?:is|of)|context length is only|maximum model length of"
-    r"|context length \(|context size \(|\"n_ctx\":)\s*(\d+)",
+    r"|context length \(|context size \(|max_model_len=|\"n_ctx\":)\s*(\d+)",
     re.IGNORECASE,
 )
 _PROMPT = re.compile(
@@ -58,7 +58,8 @@ _PROMPT = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT = re.compile(
-    r"context[ _](?:length|size|window)|exceed_context|maximum model length|too many tokens", re.IGNORECASE
+    r"context[ _](?:length|size|window)|exceed_context|maximum model length|max_model_len|too many tokens",
+    re.IGNORECASE,
 )
 
 

@@ -390,6 +390,16 @@ def test_too_long_without_numbers_tells_an_estimate(server: FakeServer) -> None:
         answered(server, bare, bare)
 
 
+def test_a_limit_of_the_answer_alone_is_understood(server: FakeServer) -> None:
+    """The sentence with which vLLM refuses more tokens than its whole context, whatever the prompt."""
+    body = error_body(
+        "max_tokens=64 cannot be greater than max_model_len=50. Please request fewer output tokens."
+    )
+
+    assert said(answered(server, Reply([body], 400))) == "نعم، يسار."
+    assert [body["max_tokens"] for body in server.bodies] == [64, 32]
+
+
 def test_other_refusals_are_not_taken_for_a_long_prompt() -> None:
     """Neither another status nor another sentence."""
     assert context_exceeded(400, "temperature must be positive") is None
