@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
+from app.studies import add_commands as add_study_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,7 +103,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     render.add_argument("image", type=Path, metavar="FILE")
     render.add_argument("output", type=Path, metavar="OUT.png")
+    render.add_argument(
+        "--plane",
+        choices=("axial", "coronal", "sagittal"),
+        help="a plane of the volume that a folder, zip or NIfTI FILE holds",
+    )
+    render.add_argument(
+        "--position",
+        type=float,
+        metavar="MM",
+        help="of the plane in the patient: towards head, back, left; the middle by default",
+    )
     render.set_defaults(command=_render)
+    add_study_commands(commands, common)
     doctor = commands.add_parser(
         "doctor", parents=[common, model], help="check this computer, and say what to do"
     )
@@ -176,7 +189,7 @@ def _tell_loaded(language: str, reason: str, seconds: float) -> None:
     print(Catalogue().text("cli.model_loaded", language, seconds=f"{seconds:.1f}", name=reason), flush=True)
 
 
-def _open_view(options: argparse.Namespace) -> tuple[Image, View]:
+def _open_view(settings: Settings, options: argparse.Namespace) -> tuple[Image, View]:
     """Open the image and make the view the flags describe."""
     from dataclasses import replace
 
@@ -186,7 +199,13 @@ def _open_view(options: argparse.Namespace) -> tuple[Image, View]:
     from viewers.view import default_view
     from viewers.window import Window
 
-    image = open_image(options.image)
+    if getattr(options, "plane", None):
+        from app.studies import open_plane
+
+        image, frame = open_plane(settings, options)
+        options.frame = frame + 1
+    else:
+        image = open_image(options.image)
     if not 1 <= options.frame <= image.frame_count:
         raise FrameOutOfRangeError(found=options.frame, count=image.frame_count)
     view = default_view(image, options.frame - 1)
@@ -199,10 +218,10 @@ def _open_view(options: argparse.Namespace) -> tuple[Image, View]:
     return image, view
 
 
-def _render(_settings: Settings, options: argparse.Namespace, _language: str) -> int:
+def _render(settings: Settings, options: argparse.Namespace, _language: str) -> int:
     from viewers.view import render_png
 
-    image, view = _open_view(options)
+    image, view = _open_view(settings, options)
     data = render_png(image, view)
     options.output.write_bytes(data)
     return 0
@@ -216,7 +235,7 @@ def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from i18n.catalogue import Catalogue
     from viewers.view import render
 
-    image, view = _open_view(options)
+    image, view = _open_view(settings, options)
     # one answer needs no second process
     backend, model = open_backend(replace(settings, model_process=False))
     backend.wait()

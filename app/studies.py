@@ -1,0 +1,250 @@
+"""Commands for whole studies: list what is in a folder or archive, write a volume, de-identify files.
+
+The same code as the page uses. Only what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.settings import Settings
+    from viewers.deid import Policy
+    from viewers.findings import Finding
+    from viewers.image import Image
+    from viewers.series import Series
+    from viewers.study import Study
+    from viewers.volume import Volume
+
+__all__ = ["add_commands", "open_plane"]
+
+
+def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``studies``, ``volume`` and ``deidentify`` to the parser of all commands."""
+    studies = commands.add_parser(
+        "studies", parents=[common], help="list the studies and series of a folder or zip"
+    )
+    studies.add_argument("source", type=Path, metavar="FOLDER|ZIP|FILE")
+    studies.add_argument("--json", action="store_true", help="as JSON, for programs")
+    studies.set_defaults(command=_studies)
+    volume = commands.add_parser("volume", parents=[common], help="write a series as a NIfTI volume")
+    volume.add_argument("source", type=Path, metavar="FOLDER|ZIP")
+    volume.add_argument("output", type=_nifti_name, metavar="OUT.nii.gz")
+    volume.add_argument("--series", metavar="ID", help="as listed by studies; the largest by default")
+    volume.set_defaults(command=_volume)
+    deidentify = commands.add_parser(
+        "deidentify", parents=[common], help="write de-identified copies of DICOM files"
+    )
+    deidentify.add_argument("source", type=Path, metavar="IN", help="a file, folder or zip")
+    deidentify.add_argument("output", type=Path, metavar="OUT", help="a folder; files get new names")
+    deidentify.add_argument("--shift-dates", action="store_true", help="move dates instead of removing them")
+    deidentify.add_argument(
+        "--keep-pixels", action="store_true", help="do not blacken ultrasound outside its regions"
+    )
+    deidentify.set_defaults(command=_deidentify)
+
+
+def _nifti_name(text: str) -> Path:
+    if not text.endswith((".nii", ".nii.gz")):
+        raise argparse.ArgumentTypeError(f"expected a name that ends in .nii or .nii.gz, found {text!r}")
+    return Path(text)
+
+
+def _key(settings: Settings) -> bytes:
+    """Secret of this installation for pseudonyms; made once, readable by its owner only."""
+    path = settings.folder / "pseudonyms.key"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+@contextmanager
+def _read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
+    from viewers.study import read_studies
+
+    source.stat()  # a missing source is an error of the operating system that names it
+    reader, studies = read_studies(source, key=_key(settings))
+    with reader:
+        yield studies, reader.findings
+
+
+def _studies(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    with _read(settings, options.source) as (studies, findings):
+        if options.json:
+            print(json.dumps(_as_json(studies, findings), indent=1))
+        else:
+            print("\n".join(_lines(studies, findings, language)))
+    return 0
+
+
+def _as_json(studies: tuple[Study, ...], findings: tuple[Finding, ...]) -> dict[str, Any]:
+    return {
+        "studies": [
+            {"id": study.id, "series": [_series_json(series) for series in study.series]} for study in studies
+        ],
+        "findings": [_finding_json(found) for found in findings],
+    }
+
+
+def _series_json(series: Series) -> dict[str, Any]:
+    from viewers.errors import VolumeError
+
+    affine, problem = None, None
+    try:
+        affine = series.stack.affine().tolist()
+    except VolumeError as error:
+        problem = {"key": error.key, "values": error.values}
+    return {
+        "id": series.id,
+        "modality": series.modality,
+        "facts": dict(series.facts),
+        "files": len(series.instances),
+        "frames": series.frame_count,
+        "size_px": [series.size.width, series.size.height],
+        "spacing_mm": series.stack.spacing_mm,
+        "affine_lps_mm": affine,
+        "no_volume_because": problem,
+        "findings": [_finding_json(found) for found in series.findings],
+    }
+
+
+def _finding_json(found: Finding) -> dict[str, Any]:
+    return {"key": found.key, "values": dict(found.values)}
+
+
+def _lines(studies: tuple[Study, ...], findings: tuple[Finding, ...], language: str) -> Iterator[str]:
+    from i18n.catalogue import Catalogue
+
+    texts = Catalogue()
+    for study in studies:
+        yield study.id
+        for series in study.series:
+            yield f"  {series.id}  {_summary(series)}"
+            for found in series.findings:
+                yield f"    {texts.text(found.key, language, **found.values)}"
+    for found in findings:
+        yield texts.text(found.key, language, **found.values)
+
+
+def _summary(series: Series) -> str:
+    """Describe a series in codes and numbers, which read the same in every language."""
+    steps = sorted(series.stack.steps_mm())
+    pieces = (
+        series.modality,
+        series.facts.get("BodyPartExamined", ""),
+        f"{series.frame_count} x {series.size.width}x{series.size.height}",
+        f"{steps[len(steps) // 2]:g} mm" if steps else "",
+    )
+    return "  ".join(piece for piece in pieces if piece)
+
+
+def _chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
+    """Find the series of an id, or the largest."""
+    from viewers.errors import VolumeError
+
+    found = [series for study in studies for series in study.series if wanted in (None, series.id)]
+    if not found:
+        raise VolumeError(reason=f"0 series {(wanted or '')[:16]}".strip())
+    return max(found, key=lambda series: series.frame_count)
+
+
+@contextmanager
+def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) -> Iterator[Volume]:
+    from viewers.volume import read_nifti, volume_of
+
+    if source.name.endswith((".nii", ".nii.gz")):
+        source.stat()
+        yield read_nifti(source)
+        return
+    with _read(settings, source) as (studies, _):
+        yield volume_of(_chosen(studies, wanted))
+
+
+def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> int:
+    from viewers.volume import write_nifti
+
+    with _opened_volume(settings, options.source, options.series) as volume:
+        write_nifti(volume, options.output)
+    return 0
+
+
+def open_plane(settings: Settings, options: argparse.Namespace) -> tuple[Image, int]:
+    """Open a folder, zip or NIfTI file as the planes of ``--plane``; with the frame nearest ``--position``.
+
+    Raises
+    ------
+    ViewerError
+        If it forms no volume.
+    OSError
+    """
+    from viewers.planes import plane_image
+
+    with _opened_volume(settings, options.image) as volume:
+        positions = volume.positions_mm(options.plane)
+        wanted = options.position
+        if wanted is None:
+            return plane_image(volume, options.plane), len(positions) // 2
+        volume.reslice(options.plane, wanted)  # outside the volume is an error with the numbers
+        return plane_image(volume, options.plane), int(abs(positions - wanted).argmin())
+
+
+def _deidentify(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.errors import user_text
+    from i18n.catalogue import Catalogue
+    from viewers.archive import FileWalk
+    from viewers.deid import Policy
+    from viewers.errors import OpenError
+    from viewers.limits import Limits
+
+    options.source.stat()
+    options.output.mkdir(parents=True, exist_ok=True)
+    policy = Policy(_key(settings), shift_dates=options.shift_dates, mask_regions=not options.keep_pixels)
+    texts, failed = Catalogue(), 0
+    with tempfile.TemporaryDirectory(prefix="bimedix2-") as scratch:
+        walk = FileWalk(options.source, Path(scratch), Limits())
+        for file in walk:
+            target = options.output / f"{file.index:06d}.dcm"
+            try:
+                findings = _write_deidentified(file.path, target, policy)
+            except (OpenError, ValueError) as error:
+                failed += 1
+                print(f"{file.index}: {user_text(error, language)}", file=sys.stderr)
+                continue
+            for found in findings:
+                print(f"{target.name}: {texts.text(found.key, language, **found.values)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _write_deidentified(source: Path, target: Path, policy: Policy) -> tuple[Finding, ...]:
+    from viewers.dataset import parse
+    from viewers.deid import deidentify
+    from viewers.limits import Limits
+    from viewers.silence import collected_warnings
+
+    limits = Limits()
+    raw = source.read_bytes()[: limits.file_bytes]
+    with collected_warnings():
+        parsed = parse(raw, limits)
+        dataset = parsed.dataset
+        if not hasattr(dataset, "file_meta"):
+            from pydicom.dataset import FileMetaDataset
+
+            dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = parsed.transfer_syntax
+    made = deidentify(dataset, policy, limits)
+    with collected_warnings():
+        made.dataset.save_as(target, enforce_file_format=True)
+    return made.findings

@@ -1,0 +1,94 @@
+"""Commands for studies: what is listed, written and de-identified is what the viewers say."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as Pillow
+
+from app.cli import run
+from tests.viewers.phantoms import CORONAL, write_series
+from viewers.volume import read_nifti
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIMEDIX2_DATA_FOLDER", str(tmp_path / "data"))
+    monkeypatch.setenv("LANG", "en_GB.UTF-8")
+    monkeypatch.delenv("LC_ALL", raising=False)
+
+
+def test_studies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder and a zip of it are listed alike, without a name, with the same ids each time."""
+    paths = write_series(tmp_path / "in")
+    write_series(tmp_path / "in", count=2, names=["x", "y"], cosines=CORONAL)
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for path in sorted((tmp_path / "in").iterdir()):
+            archive.write(path, path.name)
+
+    assert run(["studies", str(tmp_path / "in"), "--json"]) == 0
+    from_folder = json.loads(capsys.readouterr().out)
+    assert run(["studies", str(tmp_path / "in.zip"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == from_folder
+
+    first, second = from_folder["studies"][0]["series"]
+    assert (first["files"], first["size_px"], first["no_volume_because"]) == (6, [12, 10], None)
+    assert first["affine_lps_mm"][2][2] == pytest.approx(2.0)
+    assert second["no_volume_because"]["key"] == "viewers.too_few_slices"
+    assert "Nobody" not in json.dumps(from_folder)
+    assert paths[0].name not in json.dumps(from_folder)
+
+    assert run(["studies", str(tmp_path / "in"), "--language", "ar"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{first['id']}  CT  CHEST  6 x 12x10  2 mm" in shown
+    assert "قُسّمت السلسلة" in shown
+
+
+def test_a_volume_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest series becomes a NIfTI file; what is no volume ends with the reason and status 1."""
+    write_series(tmp_path / "in")
+    assert run(["volume", str(tmp_path / "in"), str(tmp_path / "out.nii.gz")]) == 0
+    assert read_nifti(tmp_path / "out.nii.gz").array.shape == (6, 10, 12)
+    write_series(tmp_path / "uneven", offsets=[0, 2, 4, 8, 10])
+    assert run(["volume", str(tmp_path / "uneven"), str(tmp_path / "no.nii")]) == 1
+    assert "2.000 to 4.000 mm" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(["volume", str(tmp_path / "in"), str(tmp_path / "out.png")])
+
+
+def test_planes_are_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plane of a folder and of the volume written from it have the right proportions."""
+    write_series(tmp_path / "in")
+    run(["volume", str(tmp_path / "in"), str(tmp_path / "out.nii")])
+    for source in ("in", "out.nii"):
+        target = tmp_path / "plane.png"
+        flags = ["--plane", "coronal", "--position=-28", "--window=500,400"]
+        assert run(["render", str(tmp_path / source), str(target), *flags]) == 0
+        pixels = np.asarray(Pillow.open(target))
+        assert pixels.shape == (24, 12, 3)
+        assert pixels[0, -1, 0] > pixels[-1, 0, 0]
+    assert run(["render", str(tmp_path / "in"), str(target), "--plane", "axial", "--position", "99"]) == 1
+    assert "10-20 mm" in capsys.readouterr().err
+
+
+def test_files_are_deidentified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies get new names and one pseudonym; what cannot be read is told, and the rest is written."""
+    write_series(tmp_path / "Nobody", count=3)
+    (tmp_path / "Nobody" / "a-note.txt").write_text("ZZ")
+    assert run(["deidentify", str(tmp_path / "Nobody"), str(tmp_path / "out")]) == 1
+    assert "4: " in capsys.readouterr().err
+    made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert [Path(str(item.filename)).name for item in made] == ["000001.dcm", "000002.dcm", "000003.dcm"]
+    assert len({item.PatientID for item in made}) == len({item.StudyInstanceUID for item in made}) == 1
+    assert not any(
+        mark in path.read_bytes() for path in (tmp_path / "out").iterdir() for mark in (b"Nobody", b"ID-ZZ")
+    )
+    assert run(["studies", str(tmp_path / "out")]) == 0
+    key = tmp_path / "data" / "pseudonyms.key"
+    assert key.stat().st_size == 32
+    assert key.stat().st_mode & 0o077 == 0
