@@ -12,11 +12,15 @@ from engine.checkpoint import LoadOptions, load
 from engine.evaluation.demo_model import EVALUATION_SEED, Outcome, ask_all, examine, shares, table
 from engine.local import LocalBackend
 from engine.messages import ImagePart
+from engine.training.answers import Language, answer
 from engine.training.dialogue import Turn
+from engine.training.phantoms import NOTHING, Attributes
 from tests.engine.evaluation.real_files import real_images
 
 FOLDER = Path(__file__).parents[3] / "assets" / "demo-model"
-ASK = {"en": "What is the modality of this image?", "ar": "ما طريقة التصوير؟"}
+REAL_FILES_NAMED = 6
+"""Of ten, in each language."""
+ASK: dict[Language, str] = {"en": "What is the modality of this image?", "ar": "ما طريقة التصوير؟"}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,21 @@ def test_the_picture_decides(backend: LocalBackend) -> None:
     assert ask_all(backend, [turn], [shown])[0] not in {
         ask_all(backend, [turn], [ImagePart(one)])[0] for one in others
     }
+
+
+def test_real_files_are_named(backend: LocalBackend) -> None:
+    """Of ten real images never trained on, most modalities are right in each language; the card names the figure."""
+    right = dict.fromkeys(ASK, 0)
+    for _, modality, image in real_images():
+        shown = Attributes(
+            "" if modality else NOTHING, modality, "", "", "", "", lesion=False, side="", size="", tone=""
+        )
+        for language, question in ASK.items():
+            wanted = answer("modality", language, shown)
+            right[language] += ask_all(
+                backend, [Turn("modality", language, question, wanted, 0)], [image]
+            ) == [wanted]
+    assert min(right.values()) >= REAL_FILES_NAMED, right
 
 
 def test_folder_is_small_and_says_what_it_is(stated: dict[str, object]) -> None:
