@@ -1,4 +1,4 @@
-"""The command line: serve, ask, render, doctor, models.
+"""The command line: serve, ask, render, doctor, models, history.
 
 Only what a command needs is imported when it runs, so that ``--help`` answers at once. Errors are shown
 as one sentence in the user's language, with exit status 1; a wrong flag ends with 2.
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
 from app.studies import add_commands as add_study_commands
@@ -121,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(command=_doctor)
     add_models_command(commands, common)
+    add_history_commands(commands, common)
     return parser
 
 

@@ -13,7 +13,10 @@ The tree::
     ├── StorageError                the history cannot be used
     │   ├── StorageUnavailableError
     │   ├── StorageTooNewError
-    │   └── StorageForeignError
+    │   ├── StorageForeignError
+    │   ├── HistoryExistsError
+    │   ├── BackupExistsError
+    │   └── BackupUnusableError
     ├── ArchiveError                a file that cannot be taken into the history
     │   └── ArchiveTooLargeError
     ├── UploadError                 a file that cannot be taken in
@@ -43,8 +46,11 @@ __all__ = [
     "AppError",
     "ArchiveError",
     "ArchiveTooLargeError",
+    "BackupExistsError",
+    "BackupUnusableError",
     "BusyError",
     "FileAccessError",
+    "HistoryExistsError",
     "ImageNotFoundError",
     "NotAllowedError",
     "NotFoundError",
@@ -172,6 +178,32 @@ class StorageForeignError(StorageError):
     template = (
         "The database at {location} is not a history of this application: found tables {found}. "
         "Choose another data folder."
+    )
+
+
+class HistoryExistsError(StorageError):
+    """A backup would be put over a history that is there."""
+
+    key = "history.exists"
+    template = (
+        "Nothing was restored: there is a history in {location} already. "
+        "Add --yes to move it aside, or choose another data folder."
+    )
+
+
+class BackupExistsError(StorageError):
+    """Something stands where a backup was to be written."""
+
+    key = "history.backup_exists"
+    template = "Nothing was written: {location} exists already. Give a folder that does not exist yet."
+
+
+class BackupUnusableError(StorageError):
+    """A history or backup that cannot be copied."""
+
+    key = "history.backup_unusable"
+    template = (
+        "The history at {location} cannot be copied: {reason}. Nothing was changed; choose another one."
     )
 
 

@@ -1,0 +1,130 @@
+"""``bimedix2 history``: backup, restore, verify, vacuum, prune.
+
+Nothing heavy is imported until a task runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+__all__ = ["add_history_commands"]
+
+
+def add_history_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add ``history`` with its tasks to the commands of the parser."""
+    history = commands.add_parser("history", help="back up, restore, check, compact or prune the history")
+    tasks = history.add_subparsers(title="tasks", required=True, metavar="TASK")
+    backup = tasks.add_parser(
+        "backup", parents=[common], help="copy history and images, also while the page is open"
+    )
+    backup.add_argument("destination", type=Path, metavar="DST", help="folder that does not exist yet")
+    backup.set_defaults(command=_history_backup)
+    restore = tasks.add_parser(
+        "restore", parents=[common], help="put a backup in place; close the page first"
+    )
+    restore.add_argument("source", type=Path, metavar="SRC", help="folder written by backup")
+    restore.add_argument("--yes", action="store_true", help="move aside the history that is there")
+    restore.set_defaults(command=_history_restore)
+    verify = tasks.add_parser(
+        "verify", parents=[common], help="check the file and the record of who did what"
+    )
+    verify.set_defaults(command=_history_verify)
+    vacuum = tasks.add_parser("vacuum", parents=[common], help="give back the room of what was deleted")
+    vacuum.set_defaults(command=_history_vacuum)
+    prune = tasks.add_parser(
+        "prune", parents=[common], help="list or delete old conversations, never pinned ones"
+    )
+    prune.add_argument(
+        "--older-than", type=_days, required=True, metavar="DAYS", help="since the last change"
+    )
+    prune.add_argument("--yes", action="store_true", help="delete them; without it they are only listed")
+    prune.set_defaults(command=_history_prune)
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected a number of days from 1 on, found {text!r}")
+    return int(text)
+
+
+def _say(language: str, key: str, **values: object) -> None:
+    from i18n.catalogue import Catalogue
+
+    print(Catalogue().text(f"history.{key}", language, **values), flush=True)
+
+
+def _history_backup(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.history.upkeep import back_up
+
+    count = back_up(settings.database_path, settings.images_folder, options.destination)
+    _say(language, "backed_up", location=options.destination, count=count)
+    return 0
+
+
+def _history_restore(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.history.upkeep import restore
+
+    aside = restore(options.source, settings.folder, overwrite=options.yes)
+    _say(language, "restored", location=settings.folder)
+    if aside is not None:
+        _say(language, "moved_aside", location=aside)
+    return 0
+
+
+def _history_verify(settings: Settings, _options: argparse.Namespace, language: str) -> int:
+    from app.history.upkeep import examine
+
+    if not settings.database_path.is_file():
+        _say(language, "none_there", location=settings.folder)
+        return 0
+    health = examine(settings.database_path)
+    for problem in health.problems:
+        _say(language, "check_problem", problem=problem)
+    if health.broken is not None:
+        _say(language, f"check_{health.broken.kind}", sequence=health.broken.sequence)
+    if health.problems or health.broken is not None:
+        return 1
+    _say(language, "check_ok", sequence=health.head.sequence, hash=health.head.hash)
+    return 0
+
+
+def _history_vacuum(settings: Settings, _options: argparse.Namespace, language: str) -> int:
+    from app.history.upkeep import compact
+
+    if not settings.database_path.is_file():
+        _say(language, "none_there", location=settings.folder)
+        return 0
+    before, after = (f"{size / 1e6:.1f}" for size in compact(settings.database_path))
+    _say(language, "vacuumed", before=before, after=after)
+    return 0
+
+
+def _history_prune(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    import shutil
+    from contextlib import closing
+    from datetime import UTC, datetime, timedelta
+
+    from app.history.database import Database
+    from app.history.upkeep import expired, prune
+
+    if not settings.database_path.is_file():
+        _say(language, "none_there", location=settings.folder)
+        return 0
+    with closing(Database.open(settings.database_path)) as database:
+        found = expired(database, datetime.now(UTC) - timedelta(days=options.older_than))
+        for item in found:
+            changed = item.updated.date().isoformat()
+            _say(language, "prune_item", updated=changed, thread=item.thread_id, count=item.turn_count)
+        if not options.yes or not found:
+            _say(language, "prune_would", count=len(found))
+            return 0
+        count, orphans = prune(database, found)
+    for digest in orphans:
+        shutil.rmtree(settings.images_folder / digest, ignore_errors=True)
+    _say(language, "pruned", count=count, images=len(orphans))
+    return 0
