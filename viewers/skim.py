@@ -56,7 +56,6 @@ PER_SLICE: Final = (
     "InstanceNumber",
     "AcquisitionNumber",
     "EchoNumbers",
-    "EchoTime",
     "TemporalPositionIdentifier",
     "TriggerTime",
     "DiffusionBValue",
@@ -65,7 +64,7 @@ _DISPLAY: Final = """
     SOPClassUID Modality ImageType SpecificCharacterSet BodyPartExamined Laterality ImageLaterality
     ViewPosition
     PatientPosition ScanningSequence MRAcquisitionType LossyImageCompression SliceThickness
-    SpacingBetweenSlices KVP RepetitionTime InversionTime MagneticFieldStrength FlipAngle
+    SpacingBetweenSlices KVP RepetitionTime InversionTime MagneticFieldStrength FlipAngle EchoTime
     GantryDetectorTilt FrameTime ImageOrientationPatient PatientOrientation
     PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelSpacingCalibrationType PixelAspectRatio
     SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns BitsAllocated
@@ -121,6 +120,17 @@ class Skimmed:
         """Value of an attribute as it stands in the file; empty when it is absent."""
         at = tag(keyword)
         return self.elements[at][self.heads[at] :] if at in self.elements else b""
+
+    def text(self, keyword: str) -> str:
+        """Return a value of plain characters, for comparing only; empty when it is absent."""
+        return self.value(keyword).decode("ascii", "replace").strip("\0 ")
+
+    def numbers(self, keyword: str) -> list[float]:
+        """All values of an attribute of decimal text; an empty list if one of them is not a number."""
+        try:
+            return [float(piece) for piece in self.text(keyword).split("\\")]
+        except ValueError:
+            return []
 
     def anonymous(self) -> Skimmed:
         """Leave the identifiers out."""

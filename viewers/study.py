@@ -13,19 +13,27 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import struct
 import tempfile
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from viewers import display
 from viewers.archive import FileWalk, FoundFile
 from viewers.attributes import PARSER_FAILURES, cut_short, integer, numbers, texts, uid
 from viewers.dataset import parse
-from viewers.errors import NoPixelDataError, NotAnImageError, OpenError, TooLargeError, TruncatedFileError
+from viewers.errors import (
+    CorruptHeaderError,
+    NoPixelDataError,
+    NotAnImageError,
+    OpenError,
+    TooLargeError,
+    TruncatedFileError,
+)
 from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
 from viewers.limits import Limits
@@ -38,8 +46,6 @@ from viewers.stack import Stack, slice_plane
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pydicom import Dataset
-
     from viewers.dataset import ParsedFile
 
 __all__ = ["FileRead", "Study", "StudyReader", "read_studies"]
@@ -47,8 +53,9 @@ __all__ = ["FileRead", "Study", "StudyReader", "read_studies"]
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _READERS: Final = 4
 """Threads: they wait for slow disks and network folders at the same time; parsing itself is one at a time."""
-_TIMES: Final = ("EchoNumbers", "TemporalPositionIdentifier", "TriggerTime", "DiffusionBValue")
+_TIMES: Final = ("EchoNumbers", "TemporalPositionIdentifier", "TriggerTime")
 _UNDEFINED: Final = 0xFFFFFFFF
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +78,29 @@ class FileRead:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Common:
+    """What files with the same description share."""
+
+    modality: str
+    facts: dict[str, str]
+    size: tuple[int, int]
+    kind: tuple[str, ...]
+    """Whatever else images of one series have in common: colours, image type."""
+    frames: int
+    cosines: tuple[float, ...]
+    spacing: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Header:
     """What grouping needs of one file; lives inside the reader only."""
 
     study: str
     series: str
     sop: str
-    modality: str
-    facts: dict[str, str]
-    size: tuple[int, int]
-    kind: tuple[str, ...]
-    """Whatever else images of one series have in common: colours, bits, image type."""
+    common: _Common
     time: tuple[tuple[float, ...], ...]
     acquisition: int
-    spacing: tuple[float, float] | None
     instance: Instance = field(repr=False)
 
 
@@ -118,6 +134,7 @@ class StudyReader:
         self._findings: list[Finding] = []
         self._not_images = 0
         self._shared: dict[object, int] = {}
+        self._common: dict[object, _Common] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -201,11 +218,19 @@ class StudyReader:
                 skimmed = skim(head)
         if skimmed is not None:
             _check_length(skimmed, size)
-            with collected_warnings():
-                return _dicom(found, skimmed.parsed(), skimmed)
+            return _skimmed_header(found, skimmed, self._common_of(skimmed))
         with collected_warnings():
             parsed = parse(head, self.limits)
-            return None if parsed.media_class == _DIRECTORY else _dicom(found, parsed, None)
+            return None if parsed.media_class == _DIRECTORY else _guarded(_parsed_header, found, parsed)
+
+    def _common_of(self, skimmed: Skimmed) -> _Common:
+        """Describe each kind of file once: parsing is what takes the time."""
+        same = skimmed.shared()
+        known = self._common.get(same)
+        if known is None:
+            with collected_warnings():
+                known = self._common[same] = _guarded(_described, skimmed)
+        return known
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -239,7 +264,7 @@ class StudyReader:
 
     def _one_series(self, made_id: str, headers: list[_Header], found: list[Finding]) -> Series:
         first = headers[0]
-        stack = Stack(tuple(header.instance.plane for header in headers), first.spacing)
+        stack = Stack(tuple(header.instance.plane for header in headers), first.common.spacing)
         missing = sum(plane is None for plane in stack.planes)
         if missing and len(headers) > 1:
             found.append(finding("position_missing", count=missing))
@@ -247,10 +272,10 @@ class StudyReader:
             found += _stack_findings(stack)
         return Series(
             made_id,
-            first.modality,
-            first.facts,
-            SizePx(*first.size),
-            first.kind[0] == "color",
+            first.common.modality,
+            first.common.facts,
+            SizePx(*first.common.size),
+            first.common.kind[0] == "color",
             stack,
             tuple(header.instance for header in headers),
             tuple(found),
@@ -292,7 +317,8 @@ def _picture(found: FoundFile) -> _Header:
     name = f"picture {found.index}"
     size = (image.size.width, image.size.height)
     kind = ("color" if image.is_color else "grey",)
-    return _Header("pictures", name, name, "", {}, size, kind, (), 0, None, instance)
+    common = _Common("", {}, size, kind, image.frame_count, (), None)
+    return _Header("pictures", name, name, common, (), 0, instance)
 
 
 def _check_length(skimmed: Skimmed, size: int) -> None:
@@ -303,13 +329,20 @@ def _check_length(skimmed: Skimmed, size: int) -> None:
         raise TruncatedFileError(part="pixels", found=size - at, expected=length)
 
 
-def _dicom(found: FoundFile, parsed: ParsedFile, skimmed: Skimmed | None) -> _Header:
-    """Collect what grouping needs, or raise NoPixelDataError when the object has no picture."""
+def _guarded(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Call what reads a dataset; what a damaged one raises there becomes an error of ours."""
     try:
-        _check_picture(parsed)
-        return _collected(found, parsed.dataset, skimmed)
+        return work(*arguments)
+    except OpenError:
+        raise
     except PARSER_FAILURES as error:
-        raise TruncatedFileError(part="attributes", found="?", expected="DICOM PS3.10") from error
+        raise CorruptHeaderError(
+            attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+        ) from error
+
+
+def _described(skimmed: Skimmed) -> _Common:
+    return _common(skimmed.parsed())
 
 
 def _check_picture(parsed: ParsedFile) -> None:
@@ -324,34 +357,63 @@ def _check_picture(parsed: ParsedFile) -> None:
     raise NoPixelDataError(found=kind or "?")
 
 
-def _collected(found: FoundFile, dataset: Dataset, skimmed: Skimmed | None) -> _Header:
-    frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
-    plane = slice_plane(numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient"))
+def _common(parsed: ParsedFile) -> _Common:
+    """Collect what files with the same description share, or raise NoPixelDataError without a picture."""
+    _check_picture(parsed)
+    dataset = parsed.dataset
     spacing = numbers(dataset, "PixelSpacing")
-    instance = Instance(
-        found.index, frames, plane, integer(dataset, "InstanceNumber"), SourceFile(found.path, skimmed)
-    )
-    sop = uid(dataset, "SOPInstanceUID") or f"file {found.index}"
-    color = integer(dataset, "SamplesPerPixel") == 3 or "PALETTE COLOR" in texts(
-        dataset, "PhotometricInterpretation"
-    )
-    return _Header(
-        study=uid(dataset, "StudyInstanceUID"),
-        series=uid(dataset, "SeriesInstanceUID"),
-        sop=sop,
+    photometric = texts(dataset, "PhotometricInterpretation")
+    color = integer(dataset, "SamplesPerPixel") == 3 or "PALETTE COLOR" in photometric
+    return _Common(
         modality=display.modality(dataset),
         facts=display.technical_facts(dataset),
         size=(integer(dataset, "Columns") or 0, integer(dataset, "Rows") or 0),
-        kind=(
-            "color" if color else "grey",
-            *texts(dataset, "PhotometricInterpretation")[:1],
-            *(text for text in texts(dataset, "ImageType")[2:4]),
-            sop if frames > 1 else "",
-        ),
-        time=tuple(tuple(numbers(dataset, keyword)) for keyword in _TIMES),
-        acquisition=integer(dataset, "AcquisitionNumber") or 0,
+        kind=("color" if color else "grey", *photometric[:1], *texts(dataset, "ImageType")[2:4]),
+        frames=max(integer(dataset, "NumberOfFrames") or 1, 1),
+        cosines=tuple(numbers(dataset, "ImageOrientationPatient")),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
-        instance=instance,
+    )
+
+
+def _skimmed_header(found: FoundFile, skimmed: Skimmed, common: _Common) -> _Header:
+    position = skimmed.numbers("ImagePositionPatient")
+    number, acquisition = (skimmed.numbers(name) for name in ("InstanceNumber", "AcquisitionNumber"))
+    value = skimmed.value("DiffusionBValue")
+    diffusion = struct.unpack("<d", value) if len(value) == 8 else ()
+    times = (*(tuple(skimmed.numbers(keyword)) for keyword in _TIMES), diffusion)
+    return _Header(
+        study=skimmed.text("StudyInstanceUID"),
+        series=skimmed.text("SeriesInstanceUID"),
+        sop=skimmed.text("SOPInstanceUID") or f"file {found.index}",
+        common=common,
+        time=times,
+        acquisition=_whole(acquisition) or 0,
+        instance=Instance(
+            found.index,
+            common.frames,
+            slice_plane(position, common.cosines),
+            _whole(number),
+            SourceFile(found.path, skimmed),
+        ),
+    )
+
+
+def _whole(values: list[float]) -> int | None:
+    return int(values[0]) if values and abs(values[0]) < 2**53 else None
+
+
+def _parsed_header(found: FoundFile, parsed: ParsedFile) -> _Header:
+    dataset, common = parsed.dataset, _common(parsed)
+    plane = slice_plane(numbers(dataset, "ImagePositionPatient"), common.cosines)
+    number = integer(dataset, "InstanceNumber")
+    return _Header(
+        study=uid(dataset, "StudyInstanceUID"),
+        series=uid(dataset, "SeriesInstanceUID"),
+        sop=uid(dataset, "SOPInstanceUID") or f"file {found.index}",
+        common=common,
+        time=tuple(tuple(numbers(dataset, keyword)) for keyword in (*_TIMES, "DiffusionBValue")),
+        acquisition=integer(dataset, "AcquisitionNumber") or 0,
+        instance=Instance(found.index, common.frames, plane, number, SourceFile(found.path, None)),
     )
 
 
@@ -374,18 +436,22 @@ def _alike(headers: list[_Header]) -> list[list[_Header]]:
 
 
 def _same(one: _Header, other: _Header) -> bool:
-    if (one.size, one.kind, one.modality) != (other.size, other.kind, other.modality):
+    if one.common is not other.common and not _same_kind(one.common, other.common):
         return False
     a, b = one.instance.plane, other.instance.plane
-    if (a is None) != (b is None) or (one.spacing is None) != (other.spacing is None):
-        return False
-    if (
-        one.spacing
-        and other.spacing
-        and any(abs(x - y) > 1e-3 * x for x, y in zip(one.spacing, other.spacing, strict=True))
-    ):
+    if one.common.frames > 1 or other.common.frames > 1 or (a is None) != (b is None):
         return False
     return a is None or b is None or a.parallel(b)
+
+
+def _same_kind(one: _Common, other: _Common) -> bool:
+    if (one.size, one.kind, one.modality) != (other.size, other.kind, other.modality):
+        return False
+    if (one.spacing is None) != (other.spacing is None):
+        return False
+    if one.spacing is None or other.spacing is None:
+        return True
+    return all(abs(x - y) <= 1e-3 * x for x, y in zip(one.spacing, other.spacing, strict=True))
 
 
 def _times(group: list[_Header]) -> list[list[_Header]]:
@@ -405,10 +471,10 @@ def _times(group: list[_Header]) -> list[list[_Header]]:
 
     stacks: list[list[_Header]] = []
     doubled = max(Counter(place(header) for header in group).values()) > 1
-    by_time: dict[object, list[_Header]] = {}
+    by_time: dict[tuple[tuple[float, ...], ...], list[_Header]] = {}
     for header in group:
-        by_time.setdefault(header.time if doubled else None, []).append(header)
-    for _, headers in sorted(by_time.items(), key=lambda item: repr(item[0])):
+        by_time.setdefault(header.time if doubled else (), []).append(header)
+    for _, headers in sorted(by_time.items(), key=lambda item: item[0]):
         layers: dict[int, list[_Header]] = {}
         taken: Counter[float] = Counter()
         for header in sorted(headers, key=_by_number):

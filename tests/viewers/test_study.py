@@ -137,7 +137,9 @@ def test_mixed_series_are_split_by_geometry(tmp_path, read):
     assert len({series.id for series in study.series}) == 5
 
 
-@pytest.mark.parametrize("keyword", ["EchoNumbers", "TemporalPositionIdentifier", None])
+@pytest.mark.parametrize(
+    "keyword", ["EchoNumbers", "TemporalPositionIdentifier", "TriggerTime", "DiffusionBValue", None]
+)
 def test_places_taken_twice_become_two_series(tmp_path, read, keyword):
     """Echoes and time points are told apart by their attributes, else by instance number."""
     for part in (1, 2):
