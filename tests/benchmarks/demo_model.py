@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import TYPE_CHECKING
 
 import pydicom.data
@@ -12,6 +11,7 @@ from app.model import DEMONSTRATION_FOLDER
 from engine.checkpoint import LoadOptions, load
 from engine.local import LocalBackend
 from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message
+from tests.benchmarks.plain import generate_speed
 from tests.benchmarks.table import Row
 from viewers.intake import open_image
 from viewers.view import default_view, render
@@ -24,7 +24,7 @@ QUESTIONS = ("Write a report about this image.", "اكتب تقريرًا عن �
 
 def run() -> tuple[str, list[Row]]:
     """Measure with pydicom's CT slice, in both languages."""
-    loaded = load(DEMONSTRATION_FOLDER, LoadOptions(device="cpu"))
+    loaded = load(DEMONSTRATION_FOLDER, LoadOptions(device="cpu", dtype="float32"))
     image = open_image(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
     part = ImagePart(render(image, default_view(image)))
     rows = [row for question in QUESTIONS for row in _rows(loaded, part, question)]
@@ -45,7 +45,7 @@ def _rows(loaded: LoadedModel, image: ImagePart, question: str) -> list[Row]:
         ours.append((finished.usage.completion_tokens - 1) / decoding)
         again = [*messages, Message.of("assistant", text), Message.of("user", question)]
         follow_up.append(_answer(backend, again)[0].timings.first_token_s or 0.0)
-        plain.append(_generate(loaded, messages, finished.usage.completion_tokens))
+        plain.append(generate_speed(loaded, messages, finished.usage.completion_tokens))
     language = "Arabic" if question[0] > "\u0600" else "English"
     median = statistics.median
     return [
@@ -67,27 +67,3 @@ def _answer(backend: LocalBackend, messages: list[Message]) -> tuple[Finished, s
     finished = events[-1]
     assert isinstance(finished, Finished)
     return finished, "".join(event.text for event in events if isinstance(event, Delta))
-
-
-def _generate(loaded: LoadedModel, messages: list[Message], tokens: int) -> float:
-    """Tokens a second of transformers' generate, from the second token on."""
-    import torch
-
-    rendered = loaded.renderer.render(messages)
-    ids = torch.tensor([rendered.ids])
-    pixels = torch.cat([loaded.pixel_values(image) for image in messages[0].images])
-
-    def seconds(count: int) -> float:
-        began = time.perf_counter()
-        loaded.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=pixels,
-            min_new_tokens=count,
-            max_new_tokens=count,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        return time.perf_counter() - began
-
-    return (tokens - 1) / (seconds(tokens) - seconds(1))

@@ -15,6 +15,7 @@ from engine.checkpoint import LoadedModel
 from engine.local import LocalBackend
 from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message
 from engine.prompt import PromptProfile, PromptRenderer
+from tests.benchmarks.plain import generate_speed
 from tests.benchmarks.table import Row
 from tests.engine.tiny import build_tokenizer
 
@@ -111,7 +112,7 @@ def _decoding(loaded: LoadedModel, messages: list[Message]) -> list[Row]:
     for _ in range(3):
         last, _ = _stream(backend, messages, TOKENS)
         ours.append((TOKENS - 1) / (last.timings.total_s - (last.timings.first_token_s or 0.0)))
-        plain.append(_generate(loaded, messages))
+        plain.append(generate_speed(loaded, messages, TOKENS))
         bandwidth.append(_matvec_bytes_per_s())
     language = loaded.model.model.language_model
     weights = [*language.layers.parameters(), *loaded.model.lm_head.parameters()]
@@ -122,28 +123,6 @@ def _decoding(loaded: LoadedModel, messages: list[Message]) -> list[Row]:
         Row("decoding", speed, "tokens/s", statistics.median(plain), "generate", more_is_better=True),
         Row("weights read while decoding, of torch's matvec bandwidth", share, "%"),
     ]
-
-
-def _generate(loaded: LoadedModel, messages: list[Message]) -> float:
-    import torch
-
-    ids = torch.tensor([loaded.renderer.render(messages).ids])
-    pixels = loaded.pixel_values(messages[0].images[0])
-
-    def seconds(count: int) -> float:
-        began = time.perf_counter()
-        loaded.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            pixel_values=pixels,
-            min_new_tokens=count,
-            max_new_tokens=count,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        return time.perf_counter() - began
-
-    return (TOKENS - 1) / (seconds(TOKENS) - seconds(1))
 
 
 def _matvec_bytes_per_s() -> float:
