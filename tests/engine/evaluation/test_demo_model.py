@@ -67,7 +67,7 @@ def test_the_picture_decides(backend: LocalBackend) -> None:
 
 
 def test_real_files_are_named(backend: LocalBackend) -> None:
-    """Of ten real images never trained on, most modalities are right in each language; the card names the figure."""
+    """Of ten real images never trained on, most modalities are right in each language."""
     right = dict.fromkeys(ASK, 0)
     for _, modality, image in real_images():
         shown = Attributes(
