@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
+from app.history import search
 from app.history.store import HistoryStore
 from app.history.words import asked_words, indexed, marks, snippet, words_of
 
@@ -304,3 +305,24 @@ def test_an_old_history_is_searched_after_its_upgrade(path):
         assert len(_found(store, "عقدة")) == 3
         store.delete("amal", "t")
         assert _found(store, "عقدة") == []
+
+
+@pytest.mark.parametrize("match", ["words", "beginnings", "phrase"])
+def test_without_an_index_the_same_is_found(store, monkeypatch, match):
+    """Comparing the stored words, for other databases than SQLite, gives the same hits in the same order."""
+    chance = random.Random(3)
+    vocabulary = ["lung", "lungs", "nodule", "الرئة", "رئوية", "12", "left"]
+    for number in range(12):
+        shown = [("d1", {}, "r")] if number % 2 else []
+        _ask(
+            store,
+            " ".join(chance.choices(vocabulary, k=4)),
+            " ".join(chance.choices(vocabulary, k=6)),
+            views=shown,
+        )
+    queries = [" ".join(chance.choices(vocabulary, k=k))[: 20 - k] for k in (1, 1, 2, 2, 3)]
+    options = [{}, {"modality": "CT"}, {"limit": 3}]
+    indexed_hits = [store.search("amal", q, match=match, **o) for q in queries for o in options]
+    monkeypatch.setattr(search, "_full_text", search._plain)
+    assert [store.search("amal", q, match=match, **o) for q in queries for o in options] == indexed_hits
+    assert any(indexed_hits)
