@@ -11,6 +11,7 @@ DICOM PS3.3 A.1.2 (study, series, instance), C.7.6.2 (image plane).
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import struct
@@ -371,8 +372,12 @@ def _common(parsed: ParsedFile) -> _Common:
         kind=("color" if color else "grey", *photometric[:1], *texts(dataset, "ImageType")[2:4]),
         frames=max(integer(dataset, "NumberOfFrames") or 1, 1),
         cosines=tuple(numbers(dataset, "ImageOrientationPatient")),
-        spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
+        spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and all(map(_possible, spacing)) else None,
     )
+
+
+def _possible(length: float) -> bool:
+    return math.isfinite(length) and 1e-6 < length < 1e3
 
 
 def _skimmed_header(found: FoundFile, skimmed: Skimmed, common: _Common) -> _Header:

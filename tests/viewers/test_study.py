@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zipfile
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.viewers.conftest import TEST_FILES
 from tests.viewers.phantoms import CORONAL, turned, write_series
-from viewers.errors import ArchiveError, DecompressionBombError, OpenError, TooLargeError
+from viewers.errors import ArchiveError, DecompressionBombError, OpenError, TooLargeError, VolumeError
 from viewers.intake import open_image
 from viewers.limits import Limits
 from viewers.skim import skim
@@ -332,6 +333,21 @@ def test_damaged_archives(tmp_path, read):
         read(source)
 
 
+@pytest.mark.parametrize("spacing", ["1\\nan", "1\\inf", "0\\1", "1", "1\\-1"])
+def test_impossible_spacing_is_no_spacing(tmp_path, read, spacing):
+    """Numbers that are none do not reach an affine: the series opens, and says it is no volume."""
+    paths = write_series(tmp_path / "in", spacing=(1.5, 1.5))
+    for path in paths:
+        raw = path.read_bytes()
+        at = raw.index(b"1.5\\1.5")
+        path.write_bytes(raw[:at] + spacing.encode().ljust(7) + raw[at + 7 :])
+    series = only(read(tmp_path / "in")[1])
+    assert series.stack.spacing_mm is None
+    assert series.open().frame_count == 6
+    with pytest.raises(VolumeError):
+        series.stack.affine()
+
+
 def test_links_are_not_followed(tmp_path, read):
     """A link in a folder may point to anything; it is left alone."""
     write_series(tmp_path / "in", count=3)
@@ -363,3 +379,29 @@ def test_a_file_that_disappears_is_an_open_error(tmp_path, read):
     with pytest.raises(OpenError):
         image.frame(3)
     assert image.frame(2).codes.shape == (10, 12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_headers_never_escape(tmp_path, read, seed):
+    """Files with random bytes changed, or cut anywhere, are images or findings, never anything else."""
+    chance = random.Random(seed)
+    (path,) = write_series(tmp_path / "one", count=1)
+    sources = [path.read_bytes(), (TEST_FILES / "CT_small.dcm").read_bytes()[:20_000]]
+    (tmp_path / "in").mkdir()
+    for number in range(60):
+        raw = bytearray(chance.choice(sources))
+        end = len(raw) - 240
+        for _ in range(chance.choice([1, 3, 20])):
+            raw[chance.randrange(128, end)] = chance.randrange(256)
+        cut = chance.randrange(100, len(raw)) if number % 4 == 0 else len(raw)
+        (tmp_path / "in" / f"{number}").write_bytes(raw[:cut])
+    reader, studies = read(tmp_path / "in")
+    told = [item for item in reader.findings if item.key == "finding.file_unreadable"]
+    assert told
+    for study in studies:
+        for series in study.series:
+            try:
+                image = series.open()
+                render(image, default_view(image, 0))
+            except OpenError:
+                continue
