@@ -28,11 +28,10 @@ from engine.errors import EngineError, PromptTooLongError
 from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message, Queued, Reading, TextPart
 from i18n.text import strip_controls
 from viewers.errors import ViewerError
-from viewers.intake import open_image
 from viewers.limits import Limits
 from viewers.store import load as load_image
-from viewers.store import save as save_image
 from viewers.view import View, render
+from viewers.worker import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,10 +89,20 @@ class Workspace:
         What answers; closed with the workspace.
     model : ModelInfo
         What the front end says about it.
+    intake : Intake, optional
+        Process in which uploads are read; closed with the workspace.
     """
 
-    def __init__(self, settings: Settings, store: HistoryStore, backend: Backend, model: ModelInfo) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: HistoryStore,
+        backend: Backend,
+        model: ModelInfo,
+        intake: Intake | None = None,
+    ) -> None:
         self.settings = settings
+        self._intake = intake or Intake()
         self.model = model
         self._store = store
         self._backend = backend
@@ -122,13 +131,14 @@ class Workspace:
         return cls(settings, store, backend, model)
 
     def prepare_model(self, on_loaded: Callable[[str, float], None] | None = None) -> None:
-        """Begin loading the model in the background.
+        """Begin loading the model in the background; the first upload need not wait for its process either.
 
         Parameters
         ----------
         on_loaded : callable, optional
             Called with the reason for device and precision, and the seconds it took.
         """
+        self._intake.start()
         if isinstance(self._backend, PreparedBackend):
             self._backend.start(on_loaded)
 
@@ -138,6 +148,7 @@ class Workspace:
             for stop in self._stops.values():
                 stop.set()
         self._backend.close()
+        self._intake.close()
         self._store.close()
 
     # --- images -----------------------------------------------------------------------------------
@@ -145,7 +156,8 @@ class Workspace:
     def add_upload(self, owner: str, path: Path) -> Image:
         """Read an untrusted file, keep its pixels without identity, and record whose it is.
 
-        The file itself is not kept.
+        A process with limits of memory and time reads it, so that a hostile file ends that process and
+        not the page. The file itself is not kept.
 
         Raises
         ------
@@ -153,12 +165,16 @@ class Workspace:
             If it is not an image this application can show.
         """
         limits = Limits(file_bytes=self.settings.max_upload_bytes)
-        image = open_image(path, limits)
-        folder = self.settings.images_folder / image.digest
-        with self._files:
-            if not folder.exists():
-                save_image(image, folder)
-            self._store.add_image(owner, image.digest, _neutral_label(image))
+        arrived = self._intake.open(path, self.settings.uploads_folder, limits)
+        try:
+            image = load_image(arrived)
+            folder = self.settings.images_folder / image.digest
+            with self._files:
+                if not folder.exists():
+                    arrived.rename(folder)
+                self._store.add_image(owner, image.digest, _neutral_label(image))
+        finally:
+            shutil.rmtree(arrived, ignore_errors=True)
         return self.image(owner, image.digest)
 
     def image(self, owner: str, digest: str) -> Image:

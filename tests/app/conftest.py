@@ -11,6 +11,7 @@ from app.model import ModelInfo
 from app.session import Workspace
 from app.settings import Settings
 from engine.scripted import ScriptedBackend
+from viewers.worker import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +30,21 @@ def backend() -> ScriptedBackend:
     return ScriptedBackend()
 
 
+@pytest.fixture(scope="session")
+def intake() -> Iterator[Intake]:
+    """Start the process that reads uploads, once."""
+    with Intake() as started:
+        yield started
+
+
 @pytest.fixture
-def workspace(settings: Settings, backend: ScriptedBackend) -> Iterator[Workspace]:
+def workspace(settings: Settings, backend: ScriptedBackend, intake: Intake) -> Iterator[Workspace]:
     """Open a workspace over the scripted backend."""
     settings.uploads_folder.mkdir(parents=True)
+    settings.images_folder.mkdir()
     store = HistoryStore.open(settings.database_path)
     info = ModelInfo("scripted", "scripted", is_demonstration=False, reason="a test")
-    opened = Workspace(settings, store, backend, info)
+    opened = Workspace(settings, store, backend, info, intake)
     yield opened
+    opened._intake = Intake()  # the shared one serves the next test
     opened.close()

@@ -15,6 +15,7 @@ from app.errors import ImageNotFoundError, ThreadNotFoundError, TurnNotFoundErro
 from app.history.store import HistoryStore
 from app.session import Workspace
 from engine.errors import BackendUnavailableError, PromptTooLongError
+from viewers.errors import ViewerError
 from viewers.geometry import Region
 from viewers.view import View, default_view, render
 from viewers.window import Window
@@ -324,6 +325,24 @@ def test_a_new_process_marks_what_the_old_one_left(workspace: Workspace, setting
     reopened.close()
 
     assert (answer.state, answer.text) == ("interrupted", "half an ans")
+
+
+def test_a_hostile_file_ends_its_own_process_only(
+    workspace: Workspace, settings: Settings, tmp_path: Path
+) -> None:
+    """A file that kills the process that reads it gives an error; the next one opens, nothing is left."""
+    bad = tmp_path / "bad.dcm"
+    bad.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 4000)
+    with pytest.raises(ViewerError):
+        workspace.add_upload(ME, bad)
+    child = workspace._intake._child
+    child.kill()
+    child.join()
+
+    image = workspace.add_upload(ME, CT)
+
+    assert image.modality == "CT"
+    assert list(settings.uploads_folder.iterdir()) == []
 
 
 def test_uploads_left_by_a_dead_process_are_removed(settings: Settings) -> None:
