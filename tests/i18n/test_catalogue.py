@@ -149,9 +149,10 @@ def test_a_latin_value_is_isolated_in_arabic_only():
     assert "\u2068" not in CATALOGUE.text("engine.checkpoint", "en", source="/models/a", reason="x")
     assert "\u2068لا توجد أوزان\u2069" in CATALOGUE.text("engine.checkpoint", "en", **values)
     assert "\u2068" not in Catalogue(isolate=False).text("engine.checkpoint", "ar", **values)
-    assert "\u2068-600\u2069" in CATALOGUE.text("ui.window_of", "ar", centre=-600, width=1500)
-    assert "1500" in CATALOGUE.text("ui.window_of", "ar", centre=-600, width=1500).replace("\u2068-600", "")
-    assert "\u20681500" not in CATALOGUE.text("ui.window_of", "ar", centre=-600, width=1500)
+    ranged = CATALOGUE.text("ui.frame_of", "ar", index=-600, count=1500)
+    assert "\u2068-600\u2069" in ranged
+    assert "1500" in ranged
+    assert "\u20681500" not in ranged
 
 
 def test_a_region_tag_is_taken_for_its_language():
