@@ -173,7 +173,9 @@ def _phase(shop: Workshop, phase: str, minutes: float, save: Any) -> dict[str, f
     if phase == "vision":
         pictures = shop.pictures(number, shop.vision_batch)
         # AdamW: Muon named the kinds sooner but had not found the lesions when it was given up
-        made = [torch.optim.AdamW(shop.reader.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)]
+        made: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(shop.reader.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
+        ]
         return run(
             "vision",
             lambda: shop.reader.loss(next(pictures)),
