@@ -248,7 +248,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 is best on a busy machine")
     parser.add_argument("--out", type=Path, default=_DEFAULT_OUT, help="folder of the finished model")
     parser.add_argument(
-        "--work", type=Path, default=Path("demo-model-run"), help="folder of the state while training"
+        "--work", type=Path, default=Path("build/demo-model"), help="folder of the state while training"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="folder with state.pt to go on from")

@@ -18,7 +18,7 @@ from engine.training.phantoms import NOTHING, Attributes
 from tests.engine.evaluation.real_files import real_images
 
 FOLDER = Path(__file__).parents[3] / "assets" / "demo-model"
-REAL_FILES_NAMED = 6
+REAL_FILES_NAMED = 8
 """Of ten, in each language."""
 ASK: dict[Language, str] = {"en": "What is the modality of this image?", "ar": "ما طريقة التصوير؟"}
 

@@ -91,6 +91,10 @@ WORDS = {
 }
 
 
+VESSELS = re.compile("the vessels are bright|فالأوعية ساطعة")
+"""Said of contrast agent, not of a lesion."""
+
+
 @pytest.mark.parametrize("language", ["en", "ar"])
 @pytest.mark.parametrize("kind", ["side", "size", "tone"])
 def test_answers_agree_with_the_attributes(kind: str, language: str) -> None:
@@ -100,7 +104,7 @@ def test_answers_agree_with_the_attributes(kind: str, language: str) -> None:
         shown = draw_attributes(random)
         words = WORDS[kind][language]
         said = {
-            text: {word for word, spelt in words.items() if re.search(rf"\b{spelt}\b", text)}
+            text: {word for word, spelt in words.items() if re.search(rf"\b{spelt}\b", VESSELS.sub("", text))}
             for text in (
                 answer(kind, language, shown),
                 caption(language, shown),
