@@ -56,7 +56,7 @@ Exact answers in percent (letter for letter, greedy, the product's own prompt, i
 {table}
 
 With another picture in its place the description changes: blank {blank:.0%}, noise {noise:.0%}.
-All figures by cell: `evaluation.json`.
+All figures by cell: `evaluation.json`. {real}
 
 ## What it cannot do
 
@@ -84,5 +84,6 @@ def write_card(folder: Path, figures: Mapping[str, Any]) -> None:
         table=figures["table"],
         blank=changes["blank"],
         noise=changes["noise"],
+        real=figures.get("real_images", "Real images: see `tests/engine/evaluation`."),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -286,7 +286,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif (given.out / "evaluation.json").is_file():
         known = json.loads((given.out / "evaluation.json").read_text(encoding="utf-8"))
         facts |= {
-            key: known[key] for key in ("training_seed", "training_minutes", "training_note") if key in known
+            key: known[key]
+            for key in ("training_seed", "training_minutes", "training_note", "real_images")
+            if key in known
         }
     write_evaluation(given.out, given.pictures, facts)
 
