@@ -147,7 +147,8 @@ def _local_arguments(settings: Settings, info: ModelInfo) -> dict[str, Any]:
         "device": settings.device,
         # the stated figures of the demonstration model were measured in float32, and it is small
         "dtype": "float32" if info.is_demonstration else "auto",
-        "threads": settings.threads,
+        # its matrices are small: a second thread waits more than it works, and on busy cores waits long
+        "threads": settings.threads or (1 if info.is_demonstration else 0),
         "quantisation": settings.quantisation,
         "display_name": info.name,
     }

@@ -61,7 +61,8 @@ class Settings:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``auto`` takes CUDA where torch finds it."""
     threads: int = 0
-    """CPU threads of the model; 0 leaves torch's own choice. On shared cores 1 can be faster than 2."""
+    """CPU threads of the model; 0 leaves torch's own choice (1 for the demonstration model, whose matrices
+    are small). On shared cores 1 can be faster than 2."""
     ownership: Ownership = "single"
     """``single``: everything belongs to the one user of this machine. ``visitor``: each browser is an
     owner of its own, known by a random cookie, as a public demonstration needs it."""

@@ -24,7 +24,7 @@ QUESTIONS = ("Write a report about this image.", "اكتب تقريرًا عن �
 
 def run() -> tuple[str, list[Row]]:
     """Measure with pydicom's CT slice, in both languages."""
-    loaded = load(DEMONSTRATION_FOLDER, LoadOptions(device="cpu", dtype="float32"))
+    loaded = load(DEMONSTRATION_FOLDER, LoadOptions(device="cpu", dtype="float32", threads=1))
     image = open_image(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
     part = ImagePart(render(image, default_view(image)))
     rows = [row for question in QUESTIONS for row in _rows(loaded, part, question)]
