@@ -236,9 +236,10 @@ class _Computer:
         if self._closed:
             raise BackendUnavailableError(reason="it was closed")
 
-    def remember(self, answer: Sequence[int]) -> None:
-        """Keep the ids of an answer for the conversation's next turn."""
-        self.answers[self.loaded.renderer.decode(answer)] = tuple(answer)
+    def remember(self, text: str, answer: Sequence[int]) -> None:
+        """Keep the ids of an answer, under the text that was shown, for the conversation's next turn."""
+        if text:
+            self.answers[text] = tuple(answer)
         while len(self.answers) > _REMEMBERED_ANSWERS:
             self.answers.popitem(last=False)
 
@@ -353,6 +354,7 @@ class _Run:
         self._state = state or computer.empty_state()
         self._whole = True
         self._answer: list[int] = []
+        self._shown: list[str] = []
         self._logits: torch.Tensor | None = None
 
     def events(self, queued_s: float) -> Iterator[Event]:
@@ -365,6 +367,7 @@ class _Run:
                 elapsed = time.monotonic() - began
                 first_token_s = elapsed if first_token_s is None else first_token_s
                 if text:
+                    self._shown.append(text)
                     yield Delta(text)
                 limit = self._options.time_limit_s
                 if ended or (limit is not None and elapsed - first_token_s > limit):
@@ -430,7 +433,7 @@ class _Run:
         fed = np.concatenate([self._places, np.array(self._answer, np.int64)])[: self._state.length]
         if self._whole and len(fed):
             self._computer.states.put(self._key, fed, self._state)
-            self._computer.remember(self._answer)
+            self._computer.remember("".join(self._shown), self._answer)
 
 
 class _Scoring:

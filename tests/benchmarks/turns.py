@@ -93,7 +93,8 @@ def _random_model() -> LoadedModel:
         ),
         tokenizer=tokenizer,
         stop_ids=frozenset(),
-        suppressed_ids=(image_id,),
+        # ids without a text would make answers that cannot be told apart
+        suppressed_ids=(image_id, *range(tokenizer.get_vocab_size(), 32000)),
         device=torch.device("cpu"),
         dtype=torch.float32,
         reason="benchmark",

@@ -185,6 +185,25 @@ def test_an_answer_spelt_in_other_tokens_is_still_reused(
     )
 
 
+def test_an_answer_cut_in_mid_letter_is_still_reused(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids are found again by the text that was shown, which lacks the broken letter."""
+    backend = LocalBackend(tiny)
+    cut = [*byte_ids(tiny, "ت"), byte_ids(tiny, "ظ")[0]]
+    scripted_tokens(monkeypatch, cut)
+    messages = conversation((1, "Which side?", None))
+    assert answer(backend, messages, GenerationOptions(max_new_tokens=3)) == "ت"
+    monkeypatch.undo()
+
+    again = [*messages, Message.of("assistant", "ت"), Message.of("user", "And?")]
+
+    # the last token was never fed, so all before it can be used again
+    assert (
+        finished(backend, again).usage.reused_tokens == len(tiny.renderer.render(messages).ids) + len(cut) - 1
+    )
+
+
 def test_cache_stays_within_its_budget(tiny: LoadedModel) -> None:
     """Conversations beyond the byte budget push out the least recently used ones."""
     backend = LocalBackend(tiny, cache_bytes=100_000)
