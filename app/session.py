@@ -29,8 +29,8 @@ from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Messa
 from i18n.text import strip_controls
 from viewers.errors import ViewerError
 from viewers.limits import Limits
+from viewers.shown import draw, shown_from_json
 from viewers.store import load as load_image
-from viewers.view import View, render
 from viewers.worker import Intake
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from engine.backend import Backend
     from engine.messages import Event
     from viewers.image import Image
+    from viewers.shown import Shown
 
 __all__ = ["AnswerUpdate", "Workspace"]
 
@@ -201,9 +202,9 @@ class Workspace:
                 self._images.popitem(last=False)
         return image
 
-    def render(self, owner: str, view: View) -> ImagePart:
-        """Render what a view shows, as the model is given it."""
-        return ImagePart(render(self.image(owner, view.image), view))
+    def render(self, owner: str, shown: Shown) -> ImagePart:
+        """Draw what is on screen, as the model is given it."""
+        return ImagePart(draw(shown, lambda digest: self.image(owner, digest)))
 
     # --- history ----------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Workspace:
     # --- answering --------------------------------------------------------------------------------
 
     def ask(
-        self, owner: str, thread_id: str | None, question: str, views: Sequence[View], run_key: str
+        self, owner: str, thread_id: str | None, question: str, views: Sequence[Shown], run_key: str
     ) -> Iterator[AnswerUpdate]:
         """Store a question and stream its answer.
 
@@ -238,7 +239,7 @@ class Workspace:
         ----------
         thread_id : str or None
             ``None`` begins a new conversation.
-        views : sequence of View
+        views : sequence of Shown
             What the question is about; views the conversation was given last are not given again.
         run_key : str
             Names this run for :meth:`stop`.
@@ -251,7 +252,7 @@ class Workspace:
         """
         earlier = self._store.load(owner, thread_id).turns if thread_id else ()
         fresh = _not_shown_last(earlier, views)
-        stored = [(view.image, view.to_json(), self.render(owner, view).digest) for view in fresh]
+        stored = [(view.digests[0], view.to_json(), self.render(owner, view).digest) for view in fresh]
         text = strip_controls(question).strip()
         thread_id, turn_id, answer_id = self._store.begin_turn(
             owner, thread_id, text, stored, self._backend.name
@@ -335,9 +336,9 @@ class Workspace:
             is_last = turn is turns[-1]
             if not is_last and not reply:
                 # a question that was never answered would stand where an answer belongs
-                carried = [View.from_json(item.view) for item in turn.views] or carried
+                carried = [shown_from_json(item.view) for item in turn.views] or carried
                 continue
-            views = [View.from_json(item.view) for item in turn.views] or carried
+            views = [shown_from_json(item.view) for item in turn.views] or carried
             carried = []
             images = [self.render(owner, view) for view in views]
             messages.append(Message("user", (*images, TextPart(turn.question))))
@@ -443,13 +444,13 @@ def _reply(turn: Turn) -> str:
     return next((answer.text for answer in reversed(turn.answers) if answer.text), "")
 
 
-def _last_views(turns: Sequence[Turn]) -> list[View]:
+def _last_views(turns: Sequence[Turn]) -> list[Shown]:
     for turn in reversed(turns):
         if turn.views:
-            return [View.from_json(item.view) for item in turn.views]
+            return [shown_from_json(item.view) for item in turn.views]
     return []
 
 
-def _not_shown_last(turns: Sequence[Turn], views: Sequence[View]) -> list[View]:
+def _not_shown_last(turns: Sequence[Turn], views: Sequence[Shown]) -> list[Shown]:
     """Keep views the conversation was not just given: a picture twice costs context and says nothing."""
     return [] if list(views) == _last_views(turns) else list(views)

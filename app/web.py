@@ -7,38 +7,27 @@ routes here, and each of them asks the workspace as the owner of the request.
 from __future__ import annotations
 
 import errno
-import io
-import json
 import logging
 import os
 import signal
 import socket
-import struct
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-from PIL import Image as Pillow
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app.errors import AppError, NotFoundError, UploadEmptyError, UploadTooLargeError
-from app.ui import wire
+from app.errors import AppError
+from app.routes import images
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
-from viewers.errors import ViewerError
-from viewers.intake import browser_frame
-from viewers.view import View, render
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
     from starlette.requests import Request
 
     from app.session import Workspace
@@ -54,7 +43,6 @@ _ENVIRONMENT: Final = {
 }
 """Set before Gradio is imported: without them it calls out, and keeps questions in the browser's storage."""
 _STATIC_FOLDERS: Final = ("css", "js", "fonts", "icons")
-_LARGEST_THUMBNAIL: Final = 512
 
 
 class PortTakenError(AppError):
@@ -130,124 +118,18 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
 
 def routes(workspace: Workspace) -> list[Route | Mount]:
     """Routes of the application; the guard in front of them has put the owner into the scope."""
-    handlers = _Routes(workspace)
     assets = Path(__file__).parent.parent / "assets"
     return [
-        Route("/healthz", handlers.health),
-        Route("/upload", handlers.upload, methods=["POST"]),
-        Route("/images/{digest}", handlers.image),
-        Route("/images/{digest}/frames/{frame:int}", handlers.frame),
-        Route("/images/{digest}/render", handlers.render),
+        Route("/healthz", _health),
+        *images.routes(workspace),
         *(Mount(f"/page/{name}", StaticFiles(directory=assets / name)) for name in _STATIC_FOLDERS),
     ]
 
 
-class _Routes:
-    """Endpoints; errors become sentences in both languages, tracebacks go to the log."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-
-    async def health(self, request: Request) -> Response:
-        """Say that the server answers."""
-        del request
-        return PlainTextResponse("ok")
-
-    async def upload(self, request: Request) -> Response:
-        """Take in one file, sent as the request's body and nothing else: no name, no form."""
-        return await _answered(self._upload, request)
-
-    async def image(self, request: Request) -> Response:
-        """Tell what is known of an image besides its pixels."""
-        return await _answered(self._in_thread(self._image), request)
-
-    async def frame(self, request: Request) -> Response:
-        """Send one frame: length of its description (uint32, little-endian), description (JSON), pixels."""
-        return await _answered(self._in_thread(self._frame), request)
-
-    async def render(self, request: Request) -> Response:
-        """Send a picture of exactly what a view shows; ``side`` asks for one no larger than that."""
-        return await _answered(self._in_thread(self._render), request)
-
-    @staticmethod
-    def _in_thread(work: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-        return lambda request: run_in_threadpool(work, request)
-
-    async def _upload(self, request: Request) -> Response:
-        handle, name = tempfile.mkstemp(dir=self._workspace.settings.uploads_folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                await self._receive(request, file)
-            image = await run_in_threadpool(self._workspace.add_upload, request.scope[OWNER], Path(name))
-            value = await run_in_threadpool(wire.image_value, image)
-        finally:
-            await run_in_threadpool(os.unlink, name)
-        return JSONResponse({"image": value})
-
-    async def _receive(self, request: Request, file: BinaryIO) -> None:
-        """Write the body to a file, never more of it than is accepted."""
-        limit = self._workspace.settings.max_upload_bytes
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
-            raise UploadTooLargeError(found=_mib(int(announced)), limit=_mib(limit))
-        received = 0
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise UploadTooLargeError(found=_mib(received), limit=_mib(limit))
-            await run_in_threadpool(file.write, chunk)
-        if received == 0:
-            raise UploadEmptyError
-
-    def _image(self, request: Request) -> Response:
-        image = self._workspace.image(request.scope[OWNER], request.path_params["digest"])
-        return JSONResponse(wire.image_value(image))
-
-    def _frame(self, request: Request) -> Response:
-        image = self._workspace.image(request.scope[OWNER], request.path_params["digest"])
-        meta, payload = browser_frame(image, request.path_params["frame"])
-        text = json.dumps(meta, separators=(",", ":")).encode()
-        body = struct.pack("<I", len(text)) + text + payload
-        return Response(body, media_type="application/octet-stream")
-
-    def _render(self, request: Request) -> Response:
-        image = self._workspace.image(request.scope[OWNER], request.path_params["digest"])
-        view = View.from_json(json.loads(request.query_params.get("view", "null")))
-        side = request.query_params.get("side", "")
-        pixels = render(image, view)
-        return Response(_png(pixels, int(side) if side.isdigit() else 0), media_type="image/png")
-
-
-async def _answered(work: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    try:
-        return await work(request)
-    except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged below
-        status = _status(error)
-        if status == 500:
-            _LOG.exception("a request to %s failed", request.scope["route"].path)
-        return JSONResponse({"error": wire.both(error)}, status)
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, NotFoundError):
-        return 404
-    if isinstance(error, UploadTooLargeError):
-        return 413
-    return 422 if isinstance(error, AppError | ViewerError | ValueError) else 500
-
-
-def _png(pixels: NDArray[np.uint8], side: int) -> bytes:
-    """Encode a picture; made smaller only when ``side`` asks for a thumbnail."""
-    picture = Pillow.fromarray(pixels)
-    if side:
-        picture.thumbnail((min(side, _LARGEST_THUMBNAIL),) * 2)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
+async def _health(request: Request) -> Response:
+    """Say that the server answers."""
+    del request
+    return PlainTextResponse("ok")
 
 
 def _usable_port(host: str, port: int) -> int:

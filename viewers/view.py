@@ -24,7 +24,7 @@ from viewers.vocabulary import known_name
 from viewers.window import VoiLut, Window, build_lut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -61,6 +61,15 @@ class View:
     inverted: bool = False
     region: Region | None = None
     """Pixels of the frame's native grid; ``None`` for the whole frame."""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Digest of the one image it shows; see :class:`viewers.shown.Shown`."""
+        return (self.image,)
+
+    def draw(self, open_: Callable[[str], Image]) -> NDArray[np.uint8]:
+        """Draw it with :func:`render`; see :class:`viewers.shown.Shown`."""
+        return render(open_(self.image), self)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, with every entry present."""

@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.session import AnswerUpdate, Workspace
 from app.ui import wire
-from viewers.view import View
+from viewers.shown import shown_from_json
 
 __all__ = ["Events"]
 
@@ -88,7 +88,7 @@ class Events:
             run = wire.read(payload, "run")
             thread_id = wire.read(payload, "thread") if payload.get("thread") is not None else None
             question = wire.read(payload, "question", longest=wire.LONGEST_QUESTION)
-            views = [View.from_json(payload["view"])] if payload.get("view") is not None else []
+            views = [shown_from_json(one) for one in wire.read_list(payload, "views")]
             updates = self._workspace.ask(
                 request.username, thread_id, question, views, _run_key(request, run)
             )

@@ -26,6 +26,7 @@ __all__ = [
     "both",
     "image_value",
     "read",
+    "read_list",
     "thread_value",
     "threads_value",
     "turn_value",
@@ -35,6 +36,8 @@ __all__ = [
 LONGEST_QUESTION = 8000
 """Characters of a question; about what fits beside an image in a context of 4096 tokens."""
 _LONGEST_ID = 64
+_MOST_VIEWS = 32
+"""Views of one question; the model's context holds far fewer pictures."""
 
 
 def both(error: BaseException) -> dict[str, str]:
@@ -53,6 +56,20 @@ def read(payload: Any, name: str, *, longest: int = _LONGEST_ID) -> str:
     value = payload.get(name) if isinstance(payload, dict) else None
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
         raise ValueError(f"expected 1 to {longest} characters as {name!r}, found {type(value).__name__}")
+    return value
+
+
+def read_list(payload: Any, name: str, *, most: int = _MOST_VIEWS) -> list[Any]:
+    """Entries of a named list, each still untrusted; a missing one is empty.
+
+    Raises
+    ------
+    ValueError
+        If it is no list or too long. Only a page that was tampered with sends that.
+    """
+    value = payload.get(name, []) if isinstance(payload, dict) else None
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError(f"expected a list of at most {most} as {name!r}, found {type(value).__name__}")
     return value
 
 

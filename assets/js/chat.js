@@ -199,7 +199,7 @@ export function mountChat(element, props, trigger, watch) {
     draw();
     toEnd();
     watchServer();
-    trigger("ask", { payload: { run, thread: thread.id, question, view } });
+    trigger("ask", { payload: { run, thread: thread.id, question, views: view ? [view] : [] } });
   };
 
   const again = (turn) => {

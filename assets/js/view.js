@@ -1,7 +1,7 @@
 // What is on screen, as a value: the same the server renders, the model is given and history keeps.
 
 /** Picture of exactly what a view shows. */
-export const thumbnail = (view) => `images/${view.image}/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
+export const thumbnail = (view) => `shown/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
 
 /** A view in a few characters, the same in both languages: frame, window, region. */
 export function describeView(view, count = 0) {

@@ -116,7 +116,7 @@ def test_picture_of_a_view_is_what_the_viewer_shows(open_page, ct_file):
     upload(page, ct_file)
     view = {**current_view(page), "region": {"x": 3, "y": 5, "width": 20, "height": 10}}
     query = {"view": json.dumps(view)}
-    answer = page.request.get(f"{page.url}images/{view['image']}/render", params=query)
+    answer = page.request.get(f"{page.url}shown/render", params=query)
     expected = render(open_image(Path(ct_file)), View.from_json(view))
     assert np.array_equal(np.asarray(Pillow.open(io.BytesIO(answer.body()))), expected)
 
