@@ -1,4 +1,4 @@
-"""Files of a folder or a zip, found and taken out within limits; names never leave this module.
+"""Files of a folder or a zip, found and taken out within limits; no name decides where anything is written.
 
 Entries of a zip are streamed to files with generated names, so that no name in an archive can point
 anywhere, and what is counted is what was really read, not what the archive says of itself.
@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ from viewers.errors import ArchiveError, DecompressionBombError, TooLargeError
 from viewers.findings import Finding, finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import IO
 
     from viewers.limits import Limits
@@ -28,6 +28,8 @@ __all__ = ["FileWalk", "FoundFile"]
 
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _CHUNK: Final = 2**20
+_NAME: Final = 240
+"""Characters of a name, its end: archives may name an entry with 65535."""
 _SMALL: Final = 64 * 2**20
 """Bytes below which the ratio is not looked at: nothing of this size does harm."""
 _DIRECTORY_BYTES: Final = 64 * 2**20
@@ -53,14 +55,19 @@ class FoundFile:
 
     index: int
     path: Path = field(repr=False)
+    name: str = field(default="", repr=False)
+    """What its owner calls it, with the archive's name in front: for a message on the owner's screen, never
+    for a log or a record, since names of files name patients."""
+    source: int = 0
+    """Which of several sources it came from, from 0."""
 
 
 class FileWalk:
-    """Iterate over the files of a folder, a zip or a single file.
+    """Iterate over the files of folders, zips and single files.
 
     Parameters
     ----------
-    source : Path
+    source : Path or sequence of Path
         Symbolic links below a folder are not followed.
     scratch : Path
         Existing folder that entries of archives are written to; the caller deletes it.
@@ -69,56 +76,69 @@ class FileWalk:
     Raises
     ------
     ArchiveError
-        If the source itself is a zip that cannot be read.
+        If the only source is a zip that cannot be read.
     TooLargeError, DecompressionBombError
         When a total is exceeded: files, bytes taken out, or bytes for each byte of the archive.
     """
 
-    def __init__(self, source: Path, scratch: Path, limits: Limits) -> None:
+    def __init__(self, source: Path | Sequence[Path], scratch: Path, limits: Limits) -> None:
         self.findings: list[Finding] = []
+        self.names: list[str] = []
+        """Of the file each finding is about, empty when it is about none; see :class:`FoundFile`."""
         self.total = 0
         """Files known of so far, for progress; grows when an archive is opened."""
-        self._source, self._scratch, self._limits = source, scratch, limits
+        self._sources = (source,) if isinstance(source, Path) else tuple(source)
+        self._scratch, self._limits = scratch, limits
         self._count = self._made = self._taken_out = self._too_deep = 0
 
     def __iter__(self) -> Iterator[FoundFile]:
         """Yield files in the order of their names, those of an archive in its own order."""
-        paths = _below(self._source, self._limits) if self._source.is_dir() else [self._source]
-        self.total = len(paths)
-        for path in paths:
-            yield from self._look(path, 0, path.stat().st_size if path.exists() else 0)
+        found = [
+            FoundFile(0, path, name, number)
+            for number, source in enumerate(self._sources)
+            for path, name in _paths(source, self._limits)
+        ]
+        self.total = len(found)
+        for item in found:
+            path = item.path
+            yield from self._look(item, 0, path.stat().st_size if path.exists() else 0)
         if self._too_deep:
-            self.findings.append(finding("archive_too_deep", count=self._too_deep))
+            self._notice(finding("archive_too_deep", count=self._too_deep), "")
 
-    def _look(self, path: Path, depth: int, archive_bytes: int) -> Iterator[FoundFile]:
-        if not _is_zip(path):
+    def _look(self, item: FoundFile, depth: int, archive_bytes: int) -> Iterator[FoundFile]:
+        if not _is_zip(item.path):
             self._count += 1
             self._check("files", self._count, self._limits.archive_entries)
-            yield FoundFile(self._count, path)
+            yield replace(item, index=self._count)
         elif depth >= self._limits.archive_depth:
             self._too_deep += 1
         else:
-            yield from self._entries(path, depth, archive_bytes)
+            yield from self._entries(item, depth, archive_bytes)
 
-    def _entries(self, path: Path, depth: int, archive_bytes: int) -> Iterator[FoundFile]:
+    def _entries(self, item: FoundFile, depth: int, archive_bytes: int) -> Iterator[FoundFile]:
         try:
-            with path.open("rb") as stream, _opened(stream) as archive:
+            with item.path.open("rb") as stream, _opened(stream) as archive:
                 members = [info for info in archive.infolist() if not info.is_dir()]
                 self._check("files", self._count + len(members), self._limits.archive_entries)
                 self.total += len(members) - 1
                 for number, info in enumerate(members, 1):
-                    taken = self._take_out(archive, info, number, archive_bytes)
+                    inner = replace(item, index=number, name=_joined(item.name, info.filename))
+                    taken = self._take_out(archive, info, inner, archive_bytes)
                     if taken is not None:
-                        yield from self._look(taken, depth + 1, archive_bytes)
+                        yield from self._look(replace(inner, path=taken), depth + 1, archive_bytes)
         except _DAMAGED as error:
-            if path == self._source:
+            if (item.path,) == self._sources:
                 raise ArchiveError(reason=type(error).__name__) from error
-            self.findings.append(
-                finding("entry_unreadable", index=self._count + 1, reason=type(error).__name__)
+            self._notice(
+                finding("entry_unreadable", index=self._count + 1, reason=type(error).__name__), item.name
             )
 
+    def _notice(self, found: Finding, name: str) -> None:
+        self.findings.append(found)
+        self.names.append(name)
+
     def _take_out(
-        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, number: int, archive_bytes: int
+        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, item: FoundFile, archive_bytes: int
     ) -> Path | None:
         """Write one entry to a file with a generated name; ``None`` when it cannot be read."""
         self._made += 1
@@ -128,7 +148,9 @@ class FileWalk:
                 self._copy(source, target, archive_bytes)
         except _DAMAGED as error:
             made.unlink(missing_ok=True)
-            self.findings.append(finding("entry_unreadable", index=number, reason=type(error).__name__))
+            self._notice(
+                finding("entry_unreadable", index=item.index, reason=type(error).__name__), item.name
+            )
             return None
         return made
 
@@ -150,6 +172,19 @@ class FileWalk:
     def _check(quantity: str, found: int, limit: int) -> None:
         if found > limit:
             raise TooLargeError(quantity=quantity, found=f"> {limit}", limit=limit)
+
+
+def _paths(source: Path, limits: Limits) -> list[tuple[Path, str]]:
+    """Files of one source with their names below it."""
+    if not source.is_dir():
+        return [(source, source.name)]
+    return [(path, path.relative_to(source).as_posix()) for path in _below(source, limits)]
+
+
+def _joined(outer: str, name: str) -> str:
+    """Name of an archive's entry, on one line and not endless."""
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    return f"{outer}/{shown}"[-_NAME:]
 
 
 def _below(folder: Path, limits: Limits) -> list[Path]:

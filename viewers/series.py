@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from viewers.skim import Skimmed
     from viewers.stack import SlicePlane, Stack
 
-__all__ = ["Instance", "Series", "SliceFrames", "SourceFile", "pseudonym"]
+__all__ = ["Instance", "Series", "SliceFrames", "SourceFile", "Watch", "pseudonym"]
 
 _UNDEFINED: Final = 0xFFFFFFFF
 
@@ -74,6 +74,16 @@ class Instance:
         from viewers.intake import open_image
 
         return open_image(self.file.path, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told which file of a series is read; indices are those of :class:`Instance`."""
+
+    looking: Callable[[int], None] = lambda _: None
+    """Called just before a file is read."""
+    failed: Callable[[int, Exception], None] = lambda _, __: None
+    """Called for a file that cannot be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +132,22 @@ class Series:
     def _is_single(self) -> bool:
         return len(self.instances) == 1
 
-    def keep(self, parent: Path | str, progress: Callable[[float], None] | None = None) -> Path:
+    def keep(
+        self,
+        parent: Path | str,
+        progress: Callable[[float], None] | None = None,
+        watch: Watch | None = None,
+    ) -> Path:
         """Store the series as one image, each frame written once; returns its folder ``parent / digest``.
 
         A slice that cannot be decoded is left out, with a finding.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the part done, 0 to 1.
+        watch : Watch, optional
+            Told which file is read, and which cannot be.
 
         Raises
         ------
@@ -134,8 +156,10 @@ class Series:
         OSError
         """
         if self._is_single:
+            if watch is not None:
+                watch.looking(self.instances[0].index)
             return _keep_image(self.open(), parent, progress)
-        source = SliceFrames(self.instances, self.limits)
+        source = SliceFrames(self.instances, self.limits, watch)
         first = source.facts(self.findings)
         _check_bytes(first, self.limits)
         reading = _Reading(source, progress or (lambda _: None))
@@ -156,9 +180,7 @@ def _check_bytes(facts: ImageFacts, limits: Limits) -> None:
 
 def _keep_image(image: Image, parent: Path | str, progress: Callable[[float], None] | None) -> Path:
     target = Path(parent) / image.digest
-    save(image, target)
-    if progress is not None:
-        progress(1.0)
+    save(image, target, progress)
     return target
 
 
@@ -178,6 +200,7 @@ class _Reading:
                 frame = self._source.read(index)
             except OpenError as error:
                 failed = failed or error
+                self._source.watch.failed(self._source.instances[index].index, error)
                 continue
             self.read.append(index)
             yield frame
@@ -197,15 +220,23 @@ class SliceFrames:
         If no slice can be described; slices that cannot are left out of ``instances``.
     """
 
-    def __init__(self, instances: tuple[Instance, ...], limits: Limits) -> None:
+    def __init__(
+        self,
+        instances: tuple[Instance, ...],
+        limits: Limits,
+        watch: Watch | None = None,
+    ) -> None:
         self._limits = limits
+        self.watch = watch or Watch()
         self._known: dict[int, tuple[DicomFrames, ImageFacts]] = {}
         described, failed = [], None
         for instance in instances:
+            self.watch.looking(instance.index)
             try:
                 described.append((instance, self._describe(instance.file)[1]))
             except (OpenError, OSError) as error:
                 failed = failed or error
+                self.watch.failed(instance.index, error)
         if not described and failed is not None:
             raise failed
         first = described[0][1]
@@ -235,6 +266,7 @@ class SliceFrames:
     def read(self, index: int) -> Frame:
         """Decode one slice; see :class:`viewers.image.FrameSource`."""
         file = self.instances[index].file
+        self.watch.looking(self.instances[index].index)
         try:
             known = self._known.get(file.shared)
             if known is None or known[0].fragments is not None or file.skimmed is None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameWriter", "keep", "load", "save"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_READABLE: Final = (1, 2)
 _RENAMING = threading.Lock()
 _RECORD: Final = {
     "version": int,
@@ -60,11 +61,16 @@ class _StoredFrames:
         return GreyFrame(pixels, self.code_maps[index]) if self.code_maps else ColorFrame(pixels)
 
 
-def save(image: Image, folder: Path | str) -> None:
+def save(image: Image, folder: Path | str, progress: Callable[[float], None] | None = None) -> None:
     """Store an image as ``folder``; all frames are decoded.
 
     The folder appears whole or not at all: it is written beside its place and then renamed. A folder
     that is already there is replaced.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called after each frame with the part done, 0 to 1.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def save(image: Image, folder: Path | str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _write(image, made)
+        _write(image, made, progress or (lambda _: None))
         with _RENAMING:
             _put(made, target)
     except BaseException:
@@ -96,10 +102,11 @@ def _put(made: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write(image: Image, folder: Path) -> None:
+def _write(image: Image, folder: Path, progress: Callable[[float], None]) -> None:
     with FrameWriter(folder, image.size, is_color=image.is_color) as writer:
         for index in range(image.frame_count):
             writer.add(image.frame(index))
+            progress((index + 1) / image.frame_count)
         writer.finish(image.describes, image.digest)
 
 
@@ -255,9 +262,9 @@ def load(folder: Path | str, *, verify: bool = True) -> Image:
     try:
         value = json.loads((source / "image.json").read_text(encoding="utf-8"))
         record = strict(value, _RECORD, _damaged)
-        if record["version"] != _VERSION:
+        if record["version"] not in _READABLE:
             raise StoredImageError(reason=f"version {record['version']}, expected {_VERSION}")
-        facts = facts_from_json(record["facts"])
+        facts = facts_from_json(record["facts"], record["version"])
         maps = [code_map_from_json(item) for item in record["code_maps"]]
         code_maps = tuple(maps[index] for index in record["frame_code_map"])
         array = np.load(source / "frames.npy", mmap_mode="r", allow_pickle=False)

@@ -29,6 +29,7 @@ from viewers.attributes import PARSER_FAILURES, cut_short, integer, numbers, tex
 from viewers.dataset import parse
 from viewers.errors import (
     CorruptHeaderError,
+    IntakeError,
     NoPixelDataError,
     NotAnImageError,
     OpenError,
@@ -45,7 +46,7 @@ from viewers.sniff import sniff
 from viewers.stack import Stack, slice_plane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from viewers.dataset import ParsedFile
 
@@ -76,6 +77,9 @@ class FileRead:
     """Files known of so far; grows when an archive is opened."""
     instance: Instance | None
     """The image it holds, which can be opened at once; ``None`` when it holds none."""
+    series: str = ""
+    """Id of the first part of its series; empty without an image."""
+    modality: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,29 +114,41 @@ class StudyReader:
 
     Parameters
     ----------
-    source : Path or str
+    source : Path, str or sequence of Path
     key : bytes, optional
         For pseudonyms; the same key gives the same ids. A new one if left out.
     limits : Limits, optional
     scratch : Path, optional
         Where the files of an archive are put; a new temporary folder if left out. What is put there is
         deleted by :meth:`close`, and series that are not stored cannot be read any more.
+    readers : int
+        Files looked at in parallel.
+    looking : callable, optional
+        Called with a file's index just before it is looked at, in any of the threads.
+    skip : collection of int
+        Indices of files to leave out, with a finding: they harmed an earlier attempt.
     """
 
     def __init__(
         self,
-        source: Path | str,
+        source: Path | str | Sequence[Path],
         *,
         key: bytes | None = None,
         limits: Limits | None = None,
         scratch: Path | None = None,
+        readers: int = _READERS,
+        looking: Callable[[int], None] | None = None,
+        skip: Collection[int] = (),
     ) -> None:
         self.limits = limits or Limits()
         self._key = key or secrets.token_bytes(32)
         self._scratch = Path(tempfile.mkdtemp(prefix="bimedix2-study-", dir=scratch))
-        self._walk = FileWalk(Path(source), self._scratch, self.limits)
+        sources = Path(source) if isinstance(source, str) else source
+        self._walk = FileWalk(sources, self._scratch, self.limits)
+        self._readers, self._looking, self._skip = readers, looking or (lambda _: None), frozenset(skip)
         self._headers: list[_Header] = []
         self._findings: list[Finding] = []
+        self._bad: list[FoundFile] = []
         self._not_images = 0
         self._shared: dict[object, int] = {}
         self._common: dict[object, _Common] = {}
@@ -159,19 +175,23 @@ class StudyReader:
         """
         for done, (found, made) in enumerate(self._read_ahead(), 1):
             header = self._take(found, made)
-            instance = header.instance if header is not None else None
-            yield FileRead(done, max(self._walk.total, done), instance)
+            total = max(self._walk.total, done)
+            if header is None:
+                yield FileRead(done, total, None)
+                continue
+            series = pseudonym(self._key, "series", header.series, "1")
+            yield FileRead(done, total, header.instance, series, header.common.modality)
 
     def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[_Header | None]]]:
         """Files and their headers in order; a few are read before they are asked for."""
         waiting: deque[tuple[FoundFile, Future[_Header | None]]] = deque()
         files = iter(self._walk)
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="headers") as pool:
+        with ThreadPoolExecutor(self._readers, thread_name_prefix="headers") as pool:
             for found in islice(files, 1):
                 yield found, pool.submit(self._header, found)
             for found in files:
                 waiting.append((found, pool.submit(self._header, found)))
-                if len(waiting) > 4 * _READERS:
+                if len(waiting) > 4 * self._readers:
                     yield waiting.popleft()
             yield from waiting
 
@@ -181,10 +201,11 @@ class StudyReader:
         except (NotAnImageError, NoPixelDataError):
             self._not_images += 1
             return None
-        except (OpenError, OSError) as error:
+        except (OpenError, OSError, MemoryError) as error:
             kind = type(error).__name__
-            reason = error.key if isinstance(error, OpenError) else "OSError"
+            reason = error.key if isinstance(error, OpenError) else kind
             self._findings.append(finding("file_unreadable", index=found.index, reason=reason, kind=kind))
+            self._bad.append(found)
             return None
         if header is not None:
             header = self._numbered(header)
@@ -202,11 +223,14 @@ class StudyReader:
         return replace(header, instance=replace(header.instance, file=file))
 
     def _header(self, found: FoundFile) -> _Header | None:
+        if found.index in self._skip:
+            raise IntakeError(reason="?", limit="?")
+        self._looking(found.index)
         with found.path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
             kind = sniff(head)
             if kind == "picture":
-                return _picture(found)
+                return _picture(found, self.limits)
             if kind != "dicom":
                 raise NotAnImageError(found=kind)
             size = stream.seek(0, 2)
@@ -243,6 +267,15 @@ class StudyReader:
         if doubled:
             found.append(finding("duplicates", count=doubled))
         return tuple(found)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """For each of :attr:`findings` what the owner calls the file it is about; empty when about none.
+
+        For the owner's screen only: names of files name patients.
+        """
+        known = [*self._walk.names, *(found.name for found in self._bad)]
+        return tuple(known + [""] * (len(self.findings) - len(known)))
 
     def studies(self) -> tuple[Study, ...]:
         """Group and sort what was read so far."""
@@ -310,10 +343,10 @@ def read_studies(
     return reader, reader.studies()
 
 
-def _picture(found: FoundFile) -> _Header:
+def _picture(found: FoundFile, limits: Limits) -> _Header:
     from viewers.intake import open_image
 
-    image = open_image(found.path)
+    image = open_image(found.path, limits)
     instance = Instance(found.index, image.frame_count, None, None, SourceFile(found.path, None))
     name = f"picture {found.index}"
     size = (image.size.width, image.size.height)
