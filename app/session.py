@@ -21,6 +21,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.curation_service import CurationService
 from app.errors import AppError, ImageNotFoundError, NotFoundError, TurnNotFoundError
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
@@ -113,6 +114,8 @@ class Workspace:
         self._files = threading.Lock()
         """Held while pixels and their record change together: an upload of the very file being deleted
         would otherwise find its folder and lose it a moment later."""
+        self.curation = CurationService(settings, store, self._files, _neutral_label)
+        """Finding, branching, marking, judging, export and import of conversations."""
 
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
@@ -252,7 +255,7 @@ class Workspace:
         """
         earlier = self._store.load(owner, thread_id).turns if thread_id else ()
         fresh = _not_shown_last(earlier, views)
-        stored = [(view.digests[0], view.to_json(), self.render(owner, view).digest) for view in fresh]
+        stored = [(view.digests, view.to_json(), self.render(owner, view).digest) for view in fresh]
         text = strip_controls(question).strip()
         thread_id, turn_id, answer_id = self._store.begin_turn(
             owner, thread_id, text, stored, self._backend.name
@@ -267,6 +270,20 @@ class Workspace:
         _until(self._store.load(owner, thread_id).turns, turn_id)
         answer_id = self._store.begin_answer(owner, turn_id, self._backend.name)
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
+
+    def edit(
+        self, owner: str, thread_id: str, turn_id: str, question: str, run_key: str
+    ) -> Iterator[AnswerUpdate]:
+        """Ask a stored turn differently, in a branch of what came before it; the original stays as it is.
+
+        Yields
+        ------
+        AnswerUpdate
+            As :meth:`ask`; ``thread_id`` and ``turn_id`` are those of the branch.
+        """
+        text = strip_controls(question).strip()
+        branch, new_turn, answer_id = self._store.edit(owner, thread_id, turn_id, text, self._backend.name)
+        yield from self._answer(owner, branch, new_turn, answer_id, run_key)
 
     def stop(self, owner: str, run_key: str) -> bool:
         """Stop a running answer within one token; ``False`` if none runs under that key."""
@@ -298,7 +315,7 @@ class Workspace:
         self, owner: str, turns: Sequence[Turn], run: _Run, stop: threading.Event
     ) -> Iterator[AnswerUpdate]:
         """Ask the backend, leaving out oldest turns until the conversation fits."""
-        attempts = len(turns[-1].answers)
+        attempts = sum(answer.translation_of is None for answer in turns[-1].answers)
         options = self._options(attempts)
         for left_out in range(len(turns)):
             events = self._backend.stream(self._messages(owner, turns, left_out), options)
@@ -440,8 +457,9 @@ def _until(turns: Sequence[Turn], turn_id: str) -> Sequence[Turn]:
 
 
 def _reply(turn: Turn) -> str:
-    """Text the conversation goes on from: the newest answer that has any."""
-    return next((answer.text for answer in reversed(turn.answers) if answer.text), "")
+    """Text the conversation goes on from: the newest answer that has any and is no translation."""
+    said = (answer.text for answer in reversed(turn.answers) if answer.translation_of is None)
+    return next((text for text in said if text), "")
 
 
 def _last_views(turns: Sequence[Turn]) -> list[Shown]:

@@ -27,7 +27,8 @@ from app.history import rows
 from app.history.archive_schema import checked
 from app.history.audit import append
 from app.history.lines import LONGEST_TITLE, one_line, storable
-from app.history.models import answers, images, tags, threads, turns, views
+from app.history.models import answers, feedback, images, tags, threads
+from app.history.records import StoredView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,21 +36,24 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from app.history.database import Database
-    from app.history.records import Answer, Thread, Turn
+    from app.history.records import Answer, Feedback, Thread, Turn
 
 __all__ = ["ArchiveLimits", "Archiving"]
 
 _RECORD: Final = "conversation.json"
 _IMAGE_FILES: Final = ("image.json", "frames.npy")
 _BLOCK: Final = 1 << 20
-_FORMAT, _VERSION = "bimedix2-conversation", 1
+_FORMAT, _VERSION = "bimedix2-conversation", 2
+_READ_VERSIONS: Final = (1, 2)
+_MOST_MARKS: Final = 2_000_000
+"""Brackets and commas of a record: what bounds the memory its values take, whatever they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
     """What an archive may at most hold, in bytes after decompression."""
 
-    record_bytes: int = 64 << 20
+    record_bytes: int = 32 << 20
     """Text of the conversation: far more than anybody reads."""
     image_bytes: int = 4 << 30
     """All images together; a CT of 2,000 slices is 1 GiB."""
@@ -82,13 +86,13 @@ class Archiving:
             rows.check_thread(connection, owner, thread_id, lock=False)
             given = rows.tags_of(connection, [thread_id]).get(thread_id, [])
             append(connection, owner, "exported", thread_id)
-        thread = self.load(owner, thread_id)
-        digests = dict.fromkeys(view.image for turn in thread.turns for view in turn.views)
+        thread, said = self.load(owner, thread_id), self.judgements(owner, thread_id)
+        digests = dict.fromkeys(d for turn in thread.turns for view in turn.views for d in view.images)
         labels = {digest: self.image(owner, digest).label for digest in digests}
         part = file.with_name(f".{file.name}.{rows.new_id()}")
         try:
             with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-                _write_archive(stream, thread, given, labels, images_folder)
+                _write_archive(stream, _thread_json(thread, given, said), labels, images_folder)
             part.replace(file)
         except OSError as error:
             raise FileAccessError(location=error.filename or str(file), reason=error.strerror) from error
@@ -99,7 +103,7 @@ class Archiving:
         self,
         owner: str,
         file: Path,
-        keep_image: Callable[[Path], str],
+        keep_image: Callable[[Path], tuple[str, str]],
         limits: ArchiveLimits = ArchiveLimits(),
     ) -> str:
         """Take a conversation in as a new one of this owner; nothing is taken in unless everything is.
@@ -108,7 +112,7 @@ class Archiving:
         ----------
         keep_image : callable
             Given a folder with the files of one untrusted image: checks it, keeps a copy, and returns
-            the digest it is kept under, which must follow from its content.
+            the digest it is kept under, which must follow from its content, and a neutral label.
 
         Returns
         -------
@@ -141,12 +145,14 @@ class Archiving:
 
         def image(self, owner: str, digest: str) -> Any: ...  # noqa: D102
 
+        def judgements(self, owner: str, thread_id: str) -> dict[str, Feedback]: ...  # noqa: D102
+
 
 # --- out --------------------------------------------------------------------------------------------
 
 
 def _write_archive(
-    stream: IO[bytes], thread: Thread, given: Sequence[str], labels: Mapping[str, str], folder: Path
+    stream: IO[bytes], thread: Mapping[str, Any], labels: Mapping[str, str], folder: Path
 ) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         described = []
@@ -159,7 +165,7 @@ def _write_archive(
         record = {
             "format": _FORMAT,
             "version": _VERSION,
-            "thread": _thread_json(thread, given),
+            "thread": thread,
             "images": described,
         }
         archive.writestr(_RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False))
@@ -174,28 +180,35 @@ def _put(archive: zipfile.ZipFile, name: str, source: Path) -> str:
     return digest.hexdigest()
 
 
-def _thread_json(thread: Thread, given: Sequence[str]) -> dict[str, Any]:
+def _thread_json(thread: Thread, given: Sequence[str], said: Mapping[str, Feedback]) -> dict[str, Any]:
     return {
         "title": thread.title,
         "created": thread.created.isoformat(),
         "updated": thread.updated.isoformat(),
+        "answer_language": thread.answer_language,
         "tags": list(given),
-        "turns": [_turn_json(turn) for turn in thread.turns],
+        "turns": [_turn_json(turn, said) for turn in thread.turns],
     }
 
 
-def _turn_json(turn: Turn) -> dict[str, Any]:
-    shown = [{"image": v.image, "view": v.view, "render_digest": v.render_digest} for v in turn.views]
+def _turn_json(turn: Turn, said: Mapping[str, Feedback]) -> dict[str, Any]:
+    shown = [{"images": list(v.images), "view": v.view, "render_digest": v.render_digest} for v in turn.views]
+    ended = [answer for answer in turn.answers if answer.state != "streaming"]
+    place = {answer.id: number for number, answer in enumerate(ended)}
     return {
         "question": turn.question,
         "created": turn.created.isoformat(),
         "views": shown,
-        "answers": [_answer_json(answer) for answer in turn.answers if answer.state != "streaming"],
+        "answers": [_answer_json(answer, place, said.get(answer.id)) for answer in ended],
     }
 
 
-def _answer_json(answer: Answer) -> dict[str, Any]:
+def _answer_json(answer: Answer, place: Mapping[str, int], said: Feedback | None) -> dict[str, Any]:
+    judged = said and {"reasons": said.reasons, "text": said.text, "created": said.created.isoformat()}
+    original = answer.translation_of
     return {
+        "translation_of": None if original is None else place[original],
+        "feedback": judged,
         "text": answer.text,
         "state": answer.state,
         "backend": answer.backend,
@@ -223,10 +236,13 @@ def _opened(file: Path) -> zipfile.ZipFile:
 def _read_record(archive: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, Any]:
     data = b"".join(_blocks(archive, _RECORD, limits.record_bytes))
     try:
+        if sum(data.count(mark) for mark in (b"[", b"{", b",")) > _MOST_MARKS:
+            raise ArchiveTooLargeError(found="a record of too many values", limit=_MOST_MARKS)
         value = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ArchiveError(found=f"{_RECORD} that cannot be read", expected="JSON") from error
-    if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (_FORMAT, _VERSION):
+    known = isinstance(value, dict) and value.get("format") == _FORMAT
+    if not known or type(value.get("version")) is not int or value["version"] not in _READ_VERSIONS:
         raise ArchiveError(found="another format or version", expected=f"{_FORMAT} {_VERSION}")
     record: dict[str, Any] = checked(value)
     if len(record["images"]) > limits.images:
@@ -276,17 +292,21 @@ def _blocks(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[bytes]:
         raise ArchiveError(found=f"{name} that cannot be unpacked", expected="a whole zip file") from error
 
 
-def _insert(connection: Connection, owner: str, record: Mapping[str, Any], kept: Mapping[str, str]) -> str:
+def _insert(
+    connection: Connection, owner: str, record: Mapping[str, Any], kept: Mapping[str, tuple[str, str]]
+) -> str:
     thread, now = record["thread"], datetime.now(UTC)
-    for image in record["images"]:
-        _insert_image(connection, owner, kept[image["digest"]], image["label"], now)
+    for digest, label in kept.values():
+        _insert_image(connection, owner, digest, label, now)
     title = one_line(thread["title"])[:LONGEST_TITLE]
     thread_id = rows.insert_thread(connection, owner, title, thread["created"])
-    connection.execute(update(threads).where(threads.c.id == thread_id).values(updated=thread["updated"]))
+    values = {"updated": thread["updated"], "answer_language": thread["answer_language"]}
+    connection.execute(update(threads).where(threads.c.id == thread_id).values(**values))
     for tag in sorted({one_line(tag)[:40].strip() for tag in thread["tags"]} - {""}):
         connection.execute(insert(tags).values(thread_id=thread_id, tag=tag))
-    for position, turn in enumerate(thread["turns"]):
-        _insert_turn(connection, owner, thread_id, position, turn, kept)
+    names = {theirs: ours for theirs, (ours, _) in kept.items()}
+    for turn in thread["turns"]:
+        _insert_turn(connection, owner, thread_id, turn, names)
     return thread_id
 
 
@@ -297,40 +317,32 @@ def _insert_image(connection: Connection, owner: str, digest: str, label: str, n
         connection.execute(insert(images).values(owner=owner, digest=digest, label=label, created=now))
 
 
-def _insert_turn(  # noqa: PLR0917
-    connection: Connection,
-    owner: str,
-    thread_id: str,
-    position: int,
-    turn: Mapping[str, Any],
-    kept: Mapping[str, str],
+def _insert_turn(
+    connection: Connection, owner: str, thread_id: str, turn: Mapping[str, Any], names: Mapping[str, str]
 ) -> None:
-    turn_id = rows.new_id()
-    connection.execute(
-        insert(turns).values(
-            id=turn_id,
-            thread_id=thread_id,
-            position=position,
-            question=storable(turn["question"]),
-            created=turn["created"],
+    shown = [
+        StoredView(
+            tuple(names[digest] for digest in view["images"]),
+            _renamed(view["view"], names),
+            view["render_digest"],
         )
-    )
-    for place, view in enumerate(turn["views"]):
-        connection.execute(
-            insert(views).values(
-                turn_id=turn_id,
-                position=place,
-                image=kept[view["image"]],
-                view=_renamed(view["view"], kept),
-                render_digest=view["render_digest"],
-            )
-        )
+        for view in turn["views"]
+    ]
+    question = storable(turn["question"])
+    turn_id = rows.insert_turn(connection, thread_id, question, shown, turn["created"])
     rows.index_question(connection, owner, turn_id)
+    made: list[str] = []
     for place, answer in enumerate(turn["answers"]):
-        answer_id = rows.new_id()
-        values = {**answer, "text": storable(answer["text"])}
-        connection.execute(insert(answers).values(id=answer_id, turn_id=turn_id, position=place, **values))
-        rows.index_answer(connection, answer_id)
+        made.append(rows.new_id())
+        values = {name: value for name, value in answer.items() if name != "feedback"}
+        values |= {"text": storable(answer["text"])}
+        if answer["translation_of"] is not None:
+            values["translation_of"] = made[answer["translation_of"]]
+        connection.execute(insert(answers).values(id=made[-1], turn_id=turn_id, position=place, **values))
+        rows.index_answer(connection, made[-1])
+        if answer["feedback"] is not None:
+            judged = {**answer["feedback"], "text": storable(answer["feedback"]["text"])}
+            connection.execute(insert(feedback).values(answer_id=made[-1], **judged))
 
 
 def _renamed(value: Any, kept: Mapping[str, str]) -> Any:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from app.errors import ArchiveError
-from app.history.records import END_STATES
+from app.history.records import END_STATES, FEEDBACK_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +29,35 @@ def checked(value: Any) -> dict[str, Any]:
     ArchiveError
         Naming the first entry that is not as it should be.
     """
-    record: dict[str, Any] = _RECORD(value, "record")
+    record: dict[str, Any] = _RECORD(_today(value) if value.get("version") == 1 else value, "record")
     known = {image["digest"] for image in record["images"]}
     for turn in record["thread"]["turns"]:
         for view in turn["views"]:
-            if view["image"] not in known:
-                raise _wrong("views.image", "an image the archive does not hold")
+            if not known.issuperset(view["images"]):
+                raise _wrong("views.images", "an image the archive does not hold")
+        for number, answer in enumerate(turn["answers"]):
+            original = answer["translation_of"]
+            if original is not None and not 0 <= original < number:
+                raise _wrong("answers.translation_of", "an earlier answer of its turn")
     if len(known) != len(record["images"]):
         raise _wrong("images", "one twice")
     return record
+
+
+def _today(value: Any) -> Any:
+    """Write a record of version 1 as one of version 2; what is not as it should be is left to the check."""
+    try:
+        turns = [_turn_today(turn) for turn in value["thread"]["turns"]]
+        return {**value, "thread": {**value["thread"], "answer_language": None, "turns": turns}}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _wrong("record", "as in version 1") from error
+
+
+def _turn_today(turn: Any) -> Any:
+    views = [{**{n: v for n, v in view.items() if n != "image"}, "images": [view["image"]]}
+             for view in turn["views"]]  # fmt: skip
+    answers = [{**answer, "translation_of": None, "feedback": None} for answer in turn["answers"]]
+    return {**turn, "views": views, "answers": answers}
 
 
 def _wrong(entry: str, expected: str) -> ArchiveError:
@@ -124,11 +144,23 @@ def _is_plain(value: Any, depth: int) -> bool:
     return not isinstance(value, int | float) or abs(value) < 2**63
 
 
+def _number(most: int) -> Callable[[Any, str], int]:
+    def check(value: Any, entry: str) -> int:
+        if type(value) is not int or not 0 <= value <= most:
+            raise _wrong(entry, f"a number from 0 to {most}")
+        return value
+
+    return check
+
+
 def _format(value: Any, _entry: str) -> Any:
     return value  # compared before anything else is looked at
 
 
-_VIEW: Final = _shape(image=_like(_DIGEST), view=_json, render_digest=_like(_DIGEST))
+_VIEW: Final = _shape(images=_list(_like(_DIGEST), 64), view=_json, render_digest=_like(_DIGEST))
+_FEEDBACK: Final = _shape(
+    reasons=_list(_one_of(*FEEDBACK_REASONS), len(FEEDBACK_REASONS)), text=_text(10_000), created=_time
+)
 _ANSWER: Final = _shape(
     text=_text(1_000_000),
     state=_one_of(*END_STATES),
@@ -139,12 +171,19 @@ _ANSWER: Final = _shape(
     error_values=_or_none(_json),
     started=_time,
     finished=_time,
+    translation_of=_or_none(_number(1000)),
+    feedback=_or_none(_FEEDBACK),
 )
 _TURN: Final = _shape(
     question=_text(1_000_000), created=_time, views=_list(_VIEW, 64), answers=_list(_ANSWER, 1000)
 )
 _THREAD: Final = _shape(
-    title=_text(200), created=_time, updated=_time, tags=_list(_text(40), 20), turns=_list(_TURN, 100_000)
+    title=_text(200),
+    created=_time,
+    updated=_time,
+    answer_language=_or_none(_one_of("en", "ar")),
+    tags=_list(_text(40), 20),
+    turns=_list(_TURN, 100_000),
 )
 _SUMS: Final = _shape(**{"image.json": _like(_SHA256), "frames.npy": _like(_SHA256)})
 _IMAGE: Final = _shape(digest=_like(_DIGEST), label=_text(200), sha256=_SUMS)

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["Action", "AuditEntry", "AuditHead", "Auditing", "BrokenLink", "append"]
 
 Action = Literal[
-    "asked", "asked_again", "deleted", "exported", "forked", "imported", "pruned", "renamed", "seen"
+    "asked",
+    "asked_again",
+    "deleted",
+    "exported",
+    "forked",
+    "imported",
+    "judged",
+    "pruned",
+    "renamed",
+    "seen",
+    "translated",
 ]
 _NOTHING_YET: Final = "0" * 64
 

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
-from app.errors import AnswerNotFoundError, TurnNotFoundError
+from app.errors import TurnNotFoundError
 from app.history import rows
 from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
-from app.history.models import answers, feedback, tags, threads, turns, views
+from app.history.models import answers, feedback, tags, threads, turns
 from app.history.records import FEEDBACK_REASONS, Feedback
+from i18n.text import language_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import Connection, Row, Table
+    from sqlalchemy import Connection, Row
 
     from app.history.database import Database
-    from app.history.records import FeedbackReason
+    from app.history.records import FeedbackReason, Language, StoredView
 
 __all__ = ["Curation"]
 
@@ -54,7 +55,7 @@ class Curation:
             If they are not there for this owner.
         """
         with self._database.write() as connection:
-            branch = _branch(connection, owner, thread_id, turn_id, keep_last=True)
+            branch, _ = _branch(connection, owner, thread_id, turn_id, keep_last=True)
             append(connection, owner, "forked", branch)
         return branch
 
@@ -75,19 +76,14 @@ class Curation:
         """
         now, question = datetime.now(UTC), storable(question)
         with self._database.write() as connection:
-            branch = _branch(connection, owner, thread_id, turn_id, keep_last=False)
-            new_turn = rows.new_id()
-            place = rows.next_position(connection, turns, turns.c.thread_id == branch)
-            connection.execute(
-                insert(turns).values(
-                    id=new_turn, thread_id=branch, position=place, question=question, created=now
-                )
-            )
-            _copy(connection, views, views.c.turn_id == turn_id, turn_id=new_turn)
-            answer_id = rows.insert_answer(connection, new_turn, question, backend, now)
+            branch, language = _branch(connection, owner, thread_id, turn_id, keep_last=False)
+            shown = rows.views_of(connection, thread_id).get(turn_id, ())
+            new_turn = rows.insert_turn(connection, branch, question, shown, now)
+            language = language or language_of(question)
+            answer_id = rows.insert_answer(connection, new_turn, language, backend, now)
             rows.index_question(connection, owner, new_turn)
             append(connection, owner, "asked", new_turn)
-            if place == 0:
+            if rows.check_turn(connection, owner, new_turn).position == 0:
                 connection.execute(
                     update(threads).where(threads.c.id == branch).values(title=title_of(question))
                 )
@@ -139,6 +135,23 @@ class Curation:
         with self._database.read() as connection:
             return sorted(connection.scalars(query.where(threads.c.owner == owner).distinct()))
 
+    def answer_in(self, owner: str, thread_id: str, language: Language | None) -> None:
+        """Fix the language a conversation is answered in; ``None``: each answer follows its question.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        ValueError
+            For another language.
+        """
+        if language not in (None, "en", "ar"):
+            raise ValueError(f"found the language {language!r}, expected 'en', 'ar' or None")
+        with self._database.write() as connection:
+            rows.check_thread(connection, owner, thread_id, lock=True)
+            chosen = update(threads).where(threads.c.id == thread_id).values(answer_language=language)
+            connection.execute(chosen)
+
     # --- judgement ----------------------------------------------------------------------------------
 
     def judge(self, owner: str, answer_id: str, reasons: Collection[FeedbackReason], text: str = "") -> None:
@@ -163,7 +176,7 @@ class Curation:
         given = [reason for reason in FEEDBACK_REASONS if reason in reasons]
         text = storable(text).strip()
         with self._database.write() as connection:
-            _check_answer(connection, owner, answer_id)
+            rows.check_answer(connection, owner, answer_id)
             connection.execute(delete(feedback).where(feedback.c.answer_id == answer_id))
             if given or text:
                 connection.execute(
@@ -171,6 +184,8 @@ class Curation:
                         answer_id=answer_id, reasons=given, text=text, created=datetime.now(UTC)
                     )
                 )
+            rows.index_judgement(connection, answer_id)
+            append(connection, owner, "judged", answer_id)
 
     def judgements(self, owner: str, thread_id: str) -> dict[str, Feedback]:
         """Collect what was said of a conversation's answers, by answer.
@@ -190,22 +205,19 @@ class Curation:
             }
 
 
-def _check_answer(connection: Connection, owner: str, answer_id: str) -> None:
-    query = select(answers.c.id).join(turns, answers.c.turn_id == turns.c.id)
-    query = query.join(threads, turns.c.thread_id == threads.c.id)
-    query = query.where(answers.c.id == answer_id, threads.c.owner == owner).with_for_update()
-    if connection.execute(query).one_or_none() is None:
-        raise AnswerNotFoundError(found=answer_id)
-
-
-def _branch(connection: Connection, owner: str, thread_id: str, turn_id: str, *, keep_last: bool) -> str:
-    """Copy a thread up to a turn, with or without that one."""
+def _branch(
+    connection: Connection, owner: str, thread_id: str, turn_id: str, *, keep_last: bool
+) -> tuple[str, str | None]:
+    """Copy a thread up to a turn, with or without that one; returns it and its language of answers."""
     thread = rows.check_thread(connection, owner, thread_id, lock=True)
     found = _turns_until(connection, thread_id, turn_id)
     branch = rows.insert_thread(connection, owner, thread.title, datetime.now(UTC))
+    same = {name: thread._mapping[name] for name in ("answer_language", "patient", "study")}  # noqa: SLF001
+    connection.execute(update(threads).where(threads.c.id == branch).values(**same))
+    shown = rows.views_of(connection, thread_id)
     for turn in found if keep_last else found[:-1]:
-        _copy_turn(connection, owner, turn, branch)
-    return branch
+        _copy_turn(connection, owner, turn, shown.get(turn.id, ()), branch)
+    return branch, thread.answer_language
 
 
 def _turns_until(connection: Connection, thread_id: str, turn_id: str) -> Sequence[Row[Any]]:
@@ -217,22 +229,22 @@ def _turns_until(connection: Connection, thread_id: str, turn_id: str) -> Sequen
     raise TurnNotFoundError(found=turn_id)
 
 
-def _copy_turn(connection: Connection, owner: str, turn: Row[Any], branch: str) -> None:
-    (new_turn,) = _copy(connection, turns, turns.c.id == turn.id, id=None, thread_id=branch)
-    _copy(connection, views, views.c.turn_id == turn.id, turn_id=new_turn)
+def _copy_turn(
+    connection: Connection, owner: str, turn: Row[Any], shown: Iterable[StoredView], branch: str
+) -> None:
+    new_turn = rows.insert_turn(connection, branch, turn.question, shown, turn.created, turn.position)
     rows.index_question(connection, owner, new_turn)
     ended = (answers.c.turn_id == turn.id) & (answers.c.state != "streaming")
-    for answer_id in _copy(connection, answers, ended, id=None, turn_id=new_turn):
-        rows.index_answer(connection, answer_id)
-
-
-def _copy(connection: Connection, table: Table, which: Any, **changed: str | None) -> list[str]:
-    """Insert rows again with other values; an ``id`` of ``None`` becomes a new one. Returns the ids."""
-    made = []
-    for row in connection.execute(select(table).where(which).order_by(table.c.position)).mappings().all():
-        values = {**row, **changed}
-        if "id" in changed:
-            values["id"] = rows.new_id()
-            made.append(values["id"])
-        connection.execute(insert(table).values(**values))
-    return made
+    query = select(answers).where(ended).order_by(answers.c.position)
+    made: dict[str, str] = {}
+    for row in connection.execute(query).mappings().all():
+        made[row["id"]] = rows.new_id()
+        twin_of = row["translation_of"]
+        values = {
+            **row,
+            "id": made[row["id"]],
+            "turn_id": new_turn,
+            "translation_of": twin_of and made[twin_of],
+        }
+        connection.execute(insert(answers).values(**values))
+        rows.index_answer(connection, made[row["id"]])

@@ -1,8 +1,8 @@
 """Tables of the history.
 
-A thread has turns, a turn has views and answers; deleting a thread deletes what hangs from it. Images
-belong to an owner and are shared by the owner's threads. The migrations build these same tables; a test
-compares the two.
+A thread has turns, a turn has views and answers, a view has images; deleting a thread deletes what hangs
+from it. Images belong to an owner and are shared by the owner's threads. The migrations build these same
+tables; a test compares the two.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -41,6 +42,7 @@ __all__ = [
     "tags",
     "threads",
     "turns",
+    "view_images",
     "views",
 ]
 
@@ -82,7 +84,11 @@ threads = Table(
     Column("created", UtcDateTime, nullable=False),
     Column("updated", UtcDateTime, nullable=False),
     Column("pinned", UtcDateTime),
+    Column("answer_language", String(2)),
+    Column("patient", String(64)),
+    Column("study", String(64)),
     Index("ix_threads_owner_updated", "owner", "updated"),
+    Index("ix_threads_owner_study", "owner", "study"),
 )
 
 turns = Table(
@@ -101,9 +107,18 @@ views = Table(
     metadata,
     Column("turn_id", String(32), ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("image", String(128), nullable=False, index=True),
     Column("view", JSON, nullable=False),
     Column("render_digest", String(128), nullable=False),
+)
+
+view_images = Table(
+    "view_images",
+    metadata,
+    Column("turn_id", String(32), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("digest", String(128), nullable=False, index=True),
+    ForeignKeyConstraint(["turn_id", "position"], ["views.turn_id", "views.position"], ondelete="CASCADE"),
 )
 
 answers = Table(
@@ -121,6 +136,8 @@ answers = Table(
     Column("error_values", JSON(none_as_null=True)),
     Column("started", UtcDateTime, nullable=False),
     Column("finished", UtcDateTime),
+    # no foreign key: an answer goes with its turn, and never without the one it translates
+    Column("translation_of", String(32)),
     UniqueConstraint("turn_id", "position"),
 )
 
@@ -131,6 +148,8 @@ images = Table(
     Column("digest", String(128), primary_key=True),
     Column("label", String(200), nullable=False),
     Column("created", UtcDateTime, nullable=False),
+    Column("patient", String(64)),
+    Column("study", String(64)),
     Index("ix_images_digest", "digest"),
 )
 

@@ -20,6 +20,7 @@ __all__ = [
     "Feedback",
     "FeedbackReason",
     "ImageRecord",
+    "Language",
     "SearchHit",
     "StoredView",
     "Thread",
@@ -38,6 +39,8 @@ END_STATES: tuple[EndState, ...] = get_args(EndState)
 FeedbackReason = Literal["wrong_side", "wrong_finding", "wrong_language", "not_grounded", "other"]
 """``not_grounded``: said without regard to the image."""
 
+Language = Literal["en", "ar"]
+
 FEEDBACK_REASONS: tuple[FeedbackReason, ...] = get_args(FeedbackReason)
 
 
@@ -45,8 +48,8 @@ FEEDBACK_REASONS: tuple[FeedbackReason, ...] = get_args(FeedbackReason)
 class StoredView:
     """What was on screen when a question was asked."""
 
-    image: str
-    """Digest of the image."""
+    images: tuple[str, ...]
+    """Digests of the images it shows, each once."""
     view: dict[str, Any]
     """The view as JSON; whoever draws it gives it its meaning."""
     render_digest: str
@@ -72,6 +75,8 @@ class Answer:
     started: datetime
     finished: datetime | None
     """``None`` while it is being written."""
+    translation_of: str | None = None
+    """Id of the answer this one says in the other language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,10 @@ class ThreadSummary:
     pinned: bool = False
     """Pinned ones come first."""
     tags: tuple[str, ...] = ()
+    patient: str | None = None
+    """Pseudonym of the patient its images are of, where it is known."""
+    study: str | None = None
+    """Pseudonym of the study its first image belongs to, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,10 @@ class Thread:
     created: datetime
     updated: datetime
     turns: tuple[Turn, ...]
+    answer_language: Language | None = None
+    """Language every answer is asked for in; ``None``: that of the question."""
+    patient: str | None = None
+    study: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +134,16 @@ class ImageRecord:
     label: str
     """Neutral and generated, e.g. ``CT Chest``; never a file name."""
     created: datetime
+    patient: str | None = None
+    """Pseudonyms of patient and study, where they are known."""
+    study: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """A question or an answer that meets a query."""
 
+    owner: str
     number: int
     """Place in the order of all messages, by time."""
     thread_id: str

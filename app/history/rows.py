@@ -12,27 +12,29 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, func, insert, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
-from app.history.models import answers, images, passages, tags, threads, turns, views
+from app.history.models import answers, feedback, images, passages, tags, threads, turns, view_images, views
 from app.history.records import Answer, ImageRecord, StoredView
-from app.history.words import facets_of, indexed
-from i18n.text import language_of
+from app.history.words import facets_of, feedback_facet, indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
 
 __all__ = [
     "answers_of",
+    "check_answer",
     "check_image",
     "check_thread",
     "check_turn",
     "delete_thread",
     "image_record",
     "index_answer",
+    "index_judgement",
     "index_question",
     "insert_answer",
     "insert_thread",
+    "insert_turn",
     "new_id",
     "next_position",
     "passage_number",
@@ -58,6 +60,7 @@ _ANSWER_COLUMNS = (
     answers.c.error_values,
     answers.c.started,
     answers.c.finished,
+    answers.c.translation_of,
 )
 """In the order of the fields of ``Answer``."""
 
@@ -76,14 +79,25 @@ def check_thread(connection: Connection, owner: str, thread_id: str, *, lock: bo
     return row
 
 
-def check_turn(connection: Connection, owner: str, turn_id: str) -> tuple[str, str]:
-    """Thread and question of a turn."""
-    query = select(turns.c.thread_id, turns.c.question).join(threads, turns.c.thread_id == threads.c.id)
+def check_turn(connection: Connection, owner: str, turn_id: str) -> Row[Any]:
+    """Thread, question and position of a turn."""
+    query = select(turns).join(threads, turns.c.thread_id == threads.c.id)
     query = query.where(turns.c.id == turn_id, threads.c.owner == owner).with_for_update()
     row = connection.execute(query).one_or_none()
     if row is None:
         raise TurnNotFoundError(found=turn_id)
-    return row.thread_id, row.question
+    return row
+
+
+def check_answer(connection: Connection, owner: str, answer_id: str) -> Row[Any]:
+    """Row of an answer in a thread of this owner."""
+    query = select(answers).join(turns, answers.c.turn_id == turns.c.id)
+    query = query.join(threads, turns.c.thread_id == threads.c.id)
+    query = query.where(answers.c.id == answer_id, threads.c.owner == owner).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise AnswerNotFoundError(found=answer_id)
+    return row
 
 
 def check_image(connection: Connection, owner: str, digest: str) -> ImageRecord:
@@ -97,7 +111,7 @@ def check_image(connection: Connection, owner: str, digest: str) -> ImageRecord:
 
 def image_record(row: Row[Any]) -> ImageRecord:
     """Value of a row."""
-    return ImageRecord(row.digest, row.owner, row.label, row.created)
+    return ImageRecord(row.digest, row.owner, row.label, row.created, row.patient, row.study)
 
 
 def insert_thread(connection: Connection, owner: str, title: str, now: datetime) -> str:
@@ -109,7 +123,58 @@ def insert_thread(connection: Connection, owner: str, title: str, now: datetime)
     return thread_id
 
 
-def insert_answer(connection: Connection, turn_id: str, question: str, backend: str, now: datetime) -> str:
+def insert_turn(  # noqa: PLR0917  # the columns of one row
+    connection: Connection,
+    thread_id: str,
+    question: str,
+    shown: Iterable[StoredView],
+    created: datetime,
+    position: int | None = None,
+) -> str:
+    """Add a turn with its views, behind the last one if no position is given."""
+    turn_id = new_id()
+    place = next_position(connection, turns, turns.c.thread_id == thread_id) if position is None else position
+    connection.execute(
+        insert(turns).values(
+            id=turn_id, thread_id=thread_id, position=place, question=question, created=created
+        )
+    )
+    for number, view in enumerate(shown):
+        connection.execute(
+            insert(views).values(
+                turn_id=turn_id, position=number, view=view.view, render_digest=view.render_digest
+            )
+        )
+        for order, digest in enumerate(dict.fromkeys(view.images)):
+            connection.execute(
+                insert(view_images).values(turn_id=turn_id, position=number, place=order, digest=digest)
+            )
+    _adopt_study(connection, thread_id, turn_id)
+    return turn_id
+
+
+def _adopt_study(connection: Connection, thread_id: str, turn_id: str) -> None:
+    """Give a conversation without one the patient and study of the first image that knows them."""
+    query = select(images.c.patient, images.c.study)
+    query = query.join(threads, and_(threads.c.id == thread_id, threads.c.owner == images.c.owner))
+    query = query.join(
+        view_images, and_(view_images.c.digest == images.c.digest, view_images.c.turn_id == turn_id)
+    )
+    query = query.where(threads.c.study.is_(None), images.c.study.is_not(None))
+    found = connection.execute(query.order_by(view_images.c.position, view_images.c.place).limit(1)).first()
+    if found is not None:
+        values = {"patient": found.patient, "study": found.study}
+        connection.execute(update(threads).where(threads.c.id == thread_id).values(**values))
+
+
+def insert_answer(  # noqa: PLR0917  # the columns of one row
+    connection: Connection,
+    turn_id: str,
+    language: str,
+    backend: str,
+    now: datetime,
+    translation_of: str | None = None,
+) -> str:
     """Begin an answer, after those the turn has."""
     answer_id = new_id()
     connection.execute(
@@ -120,8 +185,9 @@ def insert_answer(connection: Connection, turn_id: str, question: str, backend: 
             text="",
             state="streaming",
             backend=backend,
-            language=language_of(question),
+            language=language,
             started=now,
+            translation_of=translation_of,
         )
     )
     return answer_id
@@ -151,10 +217,16 @@ def touch(connection: Connection, thread_id: str | ScalarSelect[str], now: datet
 
 def views_of(connection: Connection, thread_id: str) -> dict[str, list[StoredView]]:
     """Collect the views of a thread by turn, in order."""
-    query = select(views).join(turns, views.c.turn_id == turns.c.id).where(turns.c.thread_id == thread_id)
+    mine = turns.c.thread_id == thread_id
+    query = select(view_images).join(turns, view_images.c.turn_id == turns.c.id).where(mine)
+    digests: dict[tuple[str, int], list[str]] = {}
+    for row in connection.execute(query.order_by(view_images.c.place)):
+        digests.setdefault((row.turn_id, row.position), []).append(row.digest)
+    query = select(views).join(turns, views.c.turn_id == turns.c.id).where(mine)
     found: dict[str, list[StoredView]] = {}
     for row in connection.execute(query.order_by(views.c.position)):
-        found.setdefault(row.turn_id, []).append(StoredView(row.image, row.view, row.render_digest))
+        shown = tuple(digests.get((row.turn_id, row.position), ()))
+        found.setdefault(row.turn_id, []).append(StoredView(shown, row.view, row.render_digest))
     return found
 
 
@@ -179,7 +251,7 @@ def tags_of(connection: Connection, thread_ids: Sequence[str]) -> dict[str, list
 
 def delete_thread(connection: Connection, owner: str, thread_id: str) -> list[str]:
     """Delete a thread with all that hangs from it; returns its images that nobody has any more."""
-    used = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
+    used = select(view_images.c.digest).join(turns, view_images.c.turn_id == turns.c.id)
     digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
     connection.execute(delete(threads).where(threads.c.id == thread_id))
     return [digest for digest in digests if release_image(connection, owner, digest)]
@@ -187,9 +259,9 @@ def delete_thread(connection: Connection, owner: str, thread_id: str) -> list[st
 
 def release_image(connection: Connection, owner: str, digest: str) -> bool:
     """Drop an owner's image that no thread of theirs shows; true when nobody has it any more."""
-    shown = select(views.c.image).join(turns, views.c.turn_id == turns.c.id)
+    shown = select(view_images.c.digest).join(turns, view_images.c.turn_id == turns.c.id)
     shown = shown.join(threads, turns.c.thread_id == threads.c.id)
-    shown = shown.where(threads.c.owner == owner, views.c.image == digest)
+    shown = shown.where(threads.c.owner == owner, view_images.c.digest == digest)
     mine = and_(images.c.owner == owner, images.c.digest == digest)
     connection.execute(delete(images).where(mine, ~shown.exists()))
     return (
@@ -207,9 +279,9 @@ def index_question(connection: Connection, owner: str, turn_id: str) -> None:
     """Put a question into the search, with the modalities its conversation has shown so far."""
     turn = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
     shown = select(images.c.label).join(
-        views, and_(views.c.image == images.c.digest, images.c.owner == owner)
+        view_images, and_(view_images.c.digest == images.c.digest, images.c.owner == owner)
     )
-    shown = shown.join(turns, views.c.turn_id == turns.c.id)
+    shown = shown.join(turns, view_images.c.turn_id == turns.c.id)
     earlier = and_(turns.c.thread_id == turn.thread_id, turns.c.position <= turn.position)
     labels = connection.scalars(shown.where(earlier).distinct()).all()
     words = {"facets": facets_of(owner, labels), "words": indexed(turn.question)}
@@ -226,6 +298,20 @@ def index_answer(connection: Connection, answer_id: str) -> None:
     turn_id, text, started, facets = connection.execute(query.where(answers.c.id == answer_id)).one()
     words = {"facets": facets, "words": indexed(text)}
     _insert_passage(connection, started, turn_id=turn_id, answer_id=answer_id, **words)
+    index_judgement(connection, answer_id)
+
+
+def index_judgement(connection: Connection, answer_id: str) -> None:
+    """Let the search choose an ended answer by what was said of it."""
+    mine = passages.c.answer_id == answer_id
+    found = connection.execute(select(passages.c.facets).where(mine)).scalar()
+    said = connection.execute(select(feedback.c.reasons).where(feedback.c.answer_id == answer_id)).scalar()
+    if found is None:
+        return
+    kept = [word for word in found.split() if not word.startswith("f")]
+    kept += [feedback_facet(reason) for reason in ("any", *said)] if said is not None else []
+    if " ".join(kept) != found:
+        connection.execute(update(passages).where(mine).values(facets=" ".join(kept)))
 
 
 def _insert_passage(connection: Connection, time: datetime, **values: str) -> None:

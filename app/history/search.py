@@ -8,14 +8,14 @@ of relevance would need every hit of a common word. An answer is found once it h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, literal, select, text
+from sqlalchemy import and_, literal, or_, select, text
 
 from app.history.models import answers, passages, threads, turns
 from app.history.records import SearchHit
 from app.history.rows import passage_number
-from app.history.words import asked_words, marks, modality_facet, owner_facet, snippet
+from app.history.words import asked_words, feedback_facet, marks, modality_facet, owner_facet, snippet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
     from app.history.database import Database
+    from app.history.records import FeedbackReason
     from app.history.words import Match
 
 __all__ = ["Searching"]
@@ -42,22 +43,23 @@ class Searching:
 
     def search(
         self,
-        owner: str,
+        owner: str | Sequence[str],
         query: str,
         *,
         match: Match = "words",
         modality: str | None = None,
+        feedback: FeedbackReason | Literal["any"] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 20,
-        before: SearchHit | None = None,
+        before: SearchHit | int | None = None,
     ) -> list[SearchHit]:
         """Find an owner's questions and ended answers, newest first.
 
         Parameters
         ----------
-        owner : str
-            Whose; nobody else's are ever found.
+        owner : str or sequence of str
+            Whose; nobody else's are ever found. Several only for somebody who may read them all.
         query : str
             Words; signs between them mean nothing. Without any word nothing is found.
         match : {"words", "beginnings", "phrase"}
@@ -65,26 +67,32 @@ class Searching:
             typing; or all of them one after the other.
         modality : str, optional
             Only conversations that had shown such an image by then, e.g. ``CT``.
+        feedback : str, optional
+            Only answers judged with this reason, or with ``any``.
         since, until : datetime, optional
             Aware; messages from ``since`` on and before ``until``.
         limit : int
             How many at most.
-        before : SearchHit, optional
-            The last one of the page before.
+        before : SearchHit or int, optional
+            The last one of the page before, or its number.
         """
         asked = list(dict.fromkeys(asked_words(query))) if match != "phrase" else asked_words(query)
         asked = asked[:_MOST_WORDS]
-        if not asked:
+        if not asked or not owner:
             return []
-        facets = [owner_facet(owner)] + ([modality_facet(modality)] if modality else [])
+        owners = [owner] if isinstance(owner, str) else list(owner)
+        facets = [modality_facet(modality)] if modality else []
+        facets += [feedback_facet(feedback)] if feedback else []
         first = _FIRST if since is None else passage_number(since)
         last = min(
-            _LAST if until is None else passage_number(until), _LAST if before is None else before.number
+            _LAST if until is None else passage_number(until),
+            before.number if isinstance(before, SearchHit) else _LAST if before is None else before,
         )
         with self._database.read() as connection:
             find = _full_text if connection.dialect.name == "sqlite" else _plain
-            numbers = find(connection, _Wanted(facets, asked, match, first, last, limit))
-            found = _messages(connection, owner, numbers)
+            whose = [owner_facet(name) for name in owners]
+            numbers = find(connection, _Wanted(whose, facets, asked, match, first, last, limit))
+            found = _messages(connection, owners, numbers)
         return [_hit(row, asked, match) for row in found]
 
 
@@ -92,7 +100,10 @@ class Searching:
 class _Wanted:
     """A query, taken apart; its words and facets hold letters and digits only."""
 
+    owners: Sequence[str]
+    """Facets of whom; any of them."""
     facets: Sequence[str]
+    """All of these."""
     asked: Sequence[str]
     match: Match
     first: int
@@ -108,7 +119,8 @@ class _Wanted:
 def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     """Numbers of the hits, by SQLite's full-text index."""
     star = "*" if wanted.match == "beginnings" else ""
-    terms = [f'facets : "{facet}"' for facet in wanted.facets]
+    owners = " OR ".join(f'"{owner}"' for owner in wanted.owners)
+    terms = [f"facets : ({owners})"] + [f'facets : "{facet}"' for facet in wanted.facets]
     terms += [f'words : "{term}"{star}' for term in wanted.terms]
     statement = text(
         "SELECT rowid FROM search WHERE search MATCH :terms AND rowid >= :first AND rowid < :last "
@@ -129,6 +141,7 @@ def _plain(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     end = "" if wanted.match == "beginnings" else " "
     conditions: list[ColumnElement[bool]] = [words.contains(f" {term}{end}") for term in wanted.terms]
     conditions += [described.contains(f" {facet} ") for facet in wanted.facets]
+    conditions += [or_(*(described.contains(f" {owner} ") for owner in wanted.owners))]
     conditions += [passages.c.id >= wanted.first, passages.c.id < wanted.last]
     query = select(passages.c.id).where(*conditions).order_by(passages.c.id.desc())
     return connection.scalars(query.limit(wanted.limit)).all()
@@ -138,9 +151,10 @@ def _padded(column: ColumnElement[str]) -> ColumnElement[str]:
     return literal(" ") + column + literal(" ")
 
 
-def _messages(connection: Connection, owner: str, numbers: Sequence[int]) -> list[Row[Any]]:
+def _messages(connection: Connection, owners: Sequence[str], numbers: Sequence[int]) -> list[Row[Any]]:
     query = select(
         passages.c.id,
+        threads.c.owner,
         turns.c.thread_id,
         threads.c.title,
         passages.c.turn_id,
@@ -154,7 +168,7 @@ def _messages(connection: Connection, owner: str, numbers: Sequence[int]) -> lis
         threads, turns.c.thread_id == threads.c.id
     )
     query = query.outerjoin(answers, passages.c.answer_id == answers.c.id)
-    query = query.where(and_(passages.c.id.in_(numbers), threads.c.owner == owner))
+    query = query.where(and_(passages.c.id.in_(numbers), threads.c.owner.in_(owners)))
     return list(connection.execute(query.order_by(passages.c.id.desc())))
 
 
@@ -164,6 +178,7 @@ def _hit(row: Row[Any], asked: Sequence[str], match: Match) -> SearchHit:
     start, end = snippet(whole, places, _EXCERPT)
     inside = tuple((first - start, last - start) for first, last in places if start <= first and last <= end)
     return SearchHit(
+        row.owner,
         row.id,
         row.thread_id,
         row.title,

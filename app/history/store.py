@@ -19,7 +19,7 @@ from app.history.audit import Auditing, append
 from app.history.curation import Curation
 from app.history.database import Database
 from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
-from app.history.models import answers, images, tags, threads, turns, views
+from app.history.models import answers, images, tags, threads, turns
 from app.history.records import (
     END_STATES,
     EndState,
@@ -30,13 +30,14 @@ from app.history.records import (
     Turn,
 )
 from app.history.search import Searching
+from i18n.text import language_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Connection, Row
 
 __all__ = ["HistoryStore", "title_of"]
 
@@ -101,7 +102,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
         owner: str,
         thread_id: str | None,
         question: str,
-        stored_views: Iterable[StoredView | tuple[str, Mapping[str, Any], str]],
+        stored_views: Iterable[StoredView | tuple[str | Sequence[str], Mapping[str, Any], str]],
         backend: str,
     ) -> tuple[str, str, str]:
         """Store a question and an empty answer, in one transaction that is on the disk on return.
@@ -114,7 +115,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             ``None`` begins a conversation, named after the question.
         question : str
             As typed.
-        stored_views : iterable of StoredView or of (image digest, view, render digest)
+        stored_views : iterable of StoredView or of (image digests, view, render digest)
             What the question is about.
         backend : str
             What will answer.
@@ -129,35 +130,19 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
         ThreadNotFoundError, ImageNotFoundError
             If the conversation, or an image of a view, is not there for this owner.
         """
-        now, turn_id, question = _now(), rows.new_id(), storable(question)
-        shown = [view if isinstance(view, StoredView) else StoredView(*_plain(view)) for view in stored_views]
+        now, question = _now(), storable(question)
+        shown = [view if isinstance(view, StoredView) else _stored(*view) for view in stored_views]
         with self._database.write() as connection:
-            for view in shown:
-                rows.check_image(connection, owner, view.image)
+            for digest in {digest for view in shown for digest in view.images}:
+                rows.check_image(connection, owner, digest)
+            fixed = None
             if thread_id is None:
                 thread_id = rows.insert_thread(connection, owner, title_of(question), now)
             else:
-                rows.check_thread(connection, owner, thread_id, lock=True)
-            connection.execute(
-                insert(turns).values(
-                    id=turn_id,
-                    thread_id=thread_id,
-                    position=rows.next_position(connection, turns, turns.c.thread_id == thread_id),
-                    question=question,
-                    created=now,
-                )
-            )
-            for position, view in enumerate(shown):
-                connection.execute(
-                    insert(views).values(
-                        turn_id=turn_id,
-                        position=position,
-                        image=view.image,
-                        view=view.view,
-                        render_digest=view.render_digest,
-                    )
-                )
-            answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
+                fixed = rows.check_thread(connection, owner, thread_id, lock=True).answer_language
+            turn_id = rows.insert_turn(connection, thread_id, question, shown, now)
+            language = fixed or language_of(question)
+            answer_id = rows.insert_answer(connection, turn_id, language, backend, now)
             rows.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
             append(connection, owner, "asked", turn_id)
@@ -173,11 +158,37 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
         """
         now = _now()
         with self._database.write() as connection:
-            thread_id, question = rows.check_turn(connection, owner, turn_id)
-            answer_id = rows.insert_answer(connection, turn_id, question, backend, now)
-            rows.touch(connection, thread_id, now)
+            turn = rows.check_turn(connection, owner, turn_id)
+            fixed = rows.check_thread(connection, owner, turn.thread_id, lock=True).answer_language
+            language = fixed or language_of(turn.question)
+            answer_id = rows.insert_answer(connection, turn_id, language, backend, now)
+            rows.touch(connection, turn.thread_id, now)
             append(connection, owner, "asked_again", turn_id)
         return answer_id
+
+    def begin_translation(self, owner: str, answer_id: str, backend: str) -> str:
+        """Begin the twin of an ended answer: the same in the other language, linked to it.
+
+        A translation of a translation is one of the original.
+
+        Raises
+        ------
+        AnswerNotFoundError
+            If the answer is not there for this owner.
+        ValueError
+            If it is still being written.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            answer = rows.check_answer(connection, owner, answer_id)
+            if answer.state == "streaming":
+                raise ValueError(f"the answer {answer_id} is still being written")
+            language = "en" if answer.language == "ar" else "ar"
+            original = answer.translation_of or answer.id
+            twin = rows.insert_answer(connection, answer.turn_id, language, backend, now, original)
+            rows.touch(connection, rows.check_turn(connection, owner, answer.turn_id).thread_id, now)
+            append(connection, owner, "translated", answer_id)
+        return twin
 
     def grow(self, answer_id: str, text: str) -> None:
         """Store an answer's whole text so far; on return it survives the death of the process.
@@ -247,7 +258,13 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
     # --- reading ------------------------------------------------------------------------------------
 
     def threads(
-        self, owner: str, limit: int = 100, before: ThreadSummary | None = None, *, tag: str | None = None
+        self,
+        owner: str,
+        limit: int = 100,
+        before: ThreadSummary | str | None = None,
+        *,
+        tag: str | None = None,
+        study: str | None = None,
     ) -> list[ThreadSummary]:
         """List an owner's conversations: the pinned ones first, then the last changed first.
 
@@ -257,27 +274,31 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             Whose.
         limit : int
             How many at most.
-        before : ThreadSummary, optional
-            The last one of the page before.
-        tag : str, optional
-            Only those with this tag.
+        before : ThreadSummary or str, optional
+            The last one of the page before, or its id.
+        tag, study : str, optional
+            Only those with this tag; only those of this study.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If ``before`` is an id that is not there for this owner.
         """
         count = select(func.count()).where(turns.c.thread_id == threads.c.id).scalar_subquery()
-        pinned = threads.c.pinned.is_not(None)
-        columns = (threads.c.id, threads.c.title, threads.c.created, threads.c.updated, count, pinned)
-        query = select(*columns).where(threads.c.owner == owner)
+        query = select(threads, count.label("turn_count")).where(threads.c.owner == owner)
         if tag is not None:
             query = query.where(threads.c.id.in_(select(tags.c.thread_id).where(tags.c.tag == tag)))
-        if before is not None:
-            query = query.where(_comes_after(before))
+        if study is not None:
+            query = query.where(threads.c.study == study)
+        pinned = threads.c.pinned.is_not(None)
         query = query.order_by(pinned.desc(), threads.c.updated.desc(), threads.c.id.desc()).limit(limit)
         with self._database.read() as connection:
+            if before is not None:
+                last = before if isinstance(before, ThreadSummary) else _last(connection, owner, before)
+                query = query.where(_comes_after(last))
             found = connection.execute(query).all()
             given = rows.tags_of(connection, [row.id for row in found])
-        return [
-            ThreadSummary(id_, title, created, updated, turn_count, bool(first), tuple(given.get(id_, ())))
-            for id_, title, created, updated, turn_count, first in found
-        ]
+        return [_summary(row, row.turn_count, given.get(row.id, ())) for row in found]
 
     def load(self, owner: str, thread_id: str) -> Thread:
         """Load one conversation with all turns, views and answers.
@@ -305,7 +326,9 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             )
             for turn in found
         )
-        return Thread(row.id, row.title, row.created, row.updated, loaded)
+        return Thread(
+            row.id, row.title, row.created, row.updated, loaded, row.answer_language, row.patient, row.study
+        )
 
     # --- changing -----------------------------------------------------------------------------------
 
@@ -347,20 +370,26 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
 
     # --- images -------------------------------------------------------------------------------------
 
-    def add_image(self, owner: str, digest: str, label: str) -> None:
-        """Record that an owner has opened an image; once more only renews its label.
+    def add_image(
+        self, owner: str, digest: str, label: str, *, patient: str | None = None, study: str | None = None
+    ) -> None:
+        """Record that an owner has opened an image; once more renews its label and what else is given.
 
         Parameters
         ----------
         label : str
             Neutral and generated, never a file name.
+        patient, study : str, optional
+            Pseudonyms; conversations about the image are listed under them.
         """
         mine = and_(images.c.owner == owner, images.c.digest == digest)
-        label = one_line(label)[:LONGEST_TITLE]
+        known = {"patient": patient, "study": study}
+        values = {"label": one_line(label)[:LONGEST_TITLE]}
+        values |= {name: one_line(value)[:64] for name, value in known.items() if value}
         with self._database.write() as connection:
-            if not connection.execute(update(images).where(mine).values(label=label)).rowcount:
+            if not connection.execute(update(images).where(mine).values(**values)).rowcount:
                 connection.execute(
-                    insert(images).values(owner=owner, digest=digest, label=label, created=_now())
+                    insert(images).values(owner=owner, digest=digest, created=_now(), **values)
                 )
 
     def image(self, owner: str, digest: str) -> ImageRecord:
@@ -374,6 +403,14 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
         with self._database.read() as connection:
             return rows.check_image(connection, owner, digest)
 
+    def unowned(self, digests: Iterable[str]) -> list[str]:
+        """Tell which of these images nobody has."""
+        wanted = list(digests)
+        with self._database.read() as connection:
+            query = select(images.c.digest).where(images.c.digest.in_(wanted))
+            owned = set(connection.scalars(query))
+        return sorted(set(wanted) - owned)
+
     def images(self, owner: str) -> list[ImageRecord]:
         """List an owner's images, newest first."""
         query = select(images).where(images.c.owner == owner).order_by(images.c.created.desc())
@@ -381,9 +418,19 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             return [rows.image_record(row) for row in connection.execute(query)]
 
 
-def _plain(view: tuple[str, Mapping[str, Any], str]) -> tuple[str, dict[str, Any], str]:
-    image, described, render_digest = view
-    return image, dict(described), render_digest
+def _stored(images: str | Sequence[str], view: Mapping[str, Any], render_digest: str) -> StoredView:
+    return StoredView((images,) if isinstance(images, str) else tuple(images), dict(view), render_digest)
+
+
+def _summary(row: Row[Any], turn_count: int, given: Iterable[str]) -> ThreadSummary:
+    return ThreadSummary(
+        row.id, row.title, row.created, row.updated, turn_count, row.pinned is not None, tuple(given),
+        row.patient, row.study,
+    )  # fmt: skip
+
+
+def _last(connection: Connection, owner: str, thread_id: str) -> ThreadSummary:
+    return _summary(rows.check_thread(connection, owner, thread_id, lock=False), 0, ())
 
 
 def _now() -> datetime:

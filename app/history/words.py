@@ -24,6 +24,7 @@ __all__ = [
     "Word",
     "asked_words",
     "facets_of",
+    "feedback_facet",
     "indexed",
     "marks",
     "modality_facet",
@@ -76,6 +77,11 @@ def owner_facet(owner: str) -> str:
 def modality_facet(modality: str) -> str:
     """Word that stands for a modality."""
     return "m" + "".join(_PIECES.findall(normalise(modality)))
+
+
+def feedback_facet(reason: str) -> str:
+    """Word that stands for a judgement of an answer; ``any`` for every one."""
+    return "f" + reason.replace("_", "")
 
 
 def facets_of(owner: str, labels: Iterable[str]) -> str:

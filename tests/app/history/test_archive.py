@@ -32,7 +32,7 @@ def kept():
         assert sorted(file.name for file in folder.iterdir()) == ["frames.npy", "image.json"]
         digest = hashlib.sha256((folder / "frames.npy").read_bytes()).hexdigest()
         keep.folders.append(folder)
-        return digest
+        return digest, "CT Chest"
 
     keep.folders = []
     return keep
@@ -40,7 +40,7 @@ def kept():
 
 @pytest.fixture
 def thread(store):
-    view = StoredView("d1", {"image": "d1", "frame": 3, "nested": [{"image": "d1"}]}, "render")
+    view = StoredView(("d1",), {"image": "d1", "frame": 3, "nested": [{"image": "d1"}]}, "render")
     thread, turn, answer = store.begin_turn("amal", None, "ما هذا؟ <b>x</b>", [view], "demo")
     store.finish(answer, "عقدة رئوية", "complete", usage={"prompt_tokens": 3, "total_s": 1.5})
     store.finish(store.begin_answer("amal", turn, "demo"), "", "failed", error_key="engine.error")
@@ -57,7 +57,7 @@ def exported(store, thread, pixels, tmp_path):
 
 def _content(thread, names):
     def turn(item):
-        views = [(names.get(v.image, v.image), v.render_digest) for v in item.views]
+        views = [([names.get(d, d) for d in v.images], v.render_digest) for v in item.views]
         answers = [replace(a, id="") for a in item.answers if a.state != "streaming"]
         return item.question, item.created, views, answers
 
@@ -68,7 +68,7 @@ def test_a_conversation_comes_back_whole(store, thread, exported, kept):
     """For another owner, with new ids, found by the search, its image under the digest of the keeper."""
     new = store.import_thread("badr", exported, kept)
     original, loaded = store.load("amal", thread), store.load("badr", new)
-    digest = loaded.turns[0].views[0].image
+    digest = loaded.turns[0].views[0].images[0]
     assert _content(loaded, {digest: "d1"}) == _content(original, {})
     assert loaded.turns[0].views[0].view == {"image": digest, "frame": 3, "nested": [{"image": digest}]}
     assert {t.id for t in loaded.turns}.isdisjoint(t.id for t in original.turns)
@@ -132,13 +132,13 @@ def _nested(depth):
 
 _TURN = ("thread", "turns", 0)
 ATTACKS = {
-    "version": _set(("version",), 2),
+    "version": _set(("version",), 3),
     "format": _set(("format",), ["bimedix2-conversation"]),
     "unknown entry": _set(("thread", "owner"), "root"),
     "missing entry": lambda record, _: record["thread"].pop("tags"),
-    "traversal in a digest": _set((*_TURN, "views", 0, "image"), "../../x"),
+    "traversal in a digest": _set((*_TURN, "views", 0, "images", 0), "../../x"),
     "traversal in an image": _set(("images", 0, "digest"), "../../etc/passwd"),
-    "image not held": _set((*_TURN, "views", 0, "image"), "d2"),
+    "image not held": _set((*_TURN, "views", 0, "images", 0), "d2"),
     "image twice": lambda record, _: record["images"].append(copy.deepcopy(record["images"][0])),
     "wrong checksum": _set(("images", 0, "sha256", "frames.npy"), "0" * 64),
     "changed pixels": lambda _, content: content.update({"images/0/frames.npy": b"other"}),

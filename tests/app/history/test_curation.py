@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from app.errors import AnswerNotFoundError, NotFoundError, ThreadNotFoundError, TurnNotFoundError
 from app.history.records import FEEDBACK_REASONS, StoredView
 
-VIEW = StoredView("d1", {"frame": 1}, "r")
+VIEW = StoredView(("d1",), {"frame": 1}, "r")
 
 
 def _conversation(store, count=3):

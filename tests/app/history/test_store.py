@@ -12,7 +12,7 @@ from app.errors import AnswerNotFoundError, ImageNotFoundError, NotFoundError, T
 from app.history.records import END_STATES, StoredView
 from app.history.store import HistoryStore, title_of
 
-VIEW = StoredView("d1", {"frame": 3, "window": [40.0, 400.0]}, "r1")
+VIEW = StoredView(("d1",), {"frame": 3, "window": [40.0, 400.0]}, "r1")
 TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=200)
 
 
@@ -122,7 +122,7 @@ def test_turns_keep_their_order(tmp_path_factory, plan):
         ids, asked = {}, {}
         for number, (name, views) in enumerate(plan):
             question = f"{name}{number}"
-            given_views = [StoredView("d1", {"n": n}, f"r{n}") for n in range(views)]
+            given_views = [StoredView(("d1",), {"n": n}, f"r{n}") for n in range(views)]
             ids[name], _, _ = store.begin_turn("amal", ids.get(name), question, given_views, "demo")
             asked.setdefault(name, []).append((question, tuple(given_views)))
         for name, thread_id in ids.items():
@@ -136,7 +136,7 @@ def test_turns_keep_their_order(tmp_path_factory, plan):
 def test_a_turn_that_cannot_be_stored_leaves_nothing(store):
     """An unknown image or thread undoes the whole turn."""
     with pytest.raises(ImageNotFoundError):
-        store.begin_turn("amal", None, "What?", [VIEW, StoredView("d2", {}, "r")], "demo")
+        store.begin_turn("amal", None, "What?", [VIEW, StoredView(("d2",), {}, "r")], "demo")
     with pytest.raises(ThreadNotFoundError):
         store.begin_turn("amal", "nothing", "What?", [VIEW], "demo")
     assert store.threads("amal") == []
@@ -225,7 +225,7 @@ def test_deleting_returns_images_nobody_has_any_more(store):
     """An image lives as long as one of its owners' threads shows it."""
     store.add_image("amal", "d2", "MR")
     store.add_image("amal", "unasked", "MR")
-    both = [StoredView("d1", {}, "r"), StoredView("d2", {}, "r"), StoredView("d2", {}, "s")]
+    both = [StoredView(("d1",), {}, "r"), StoredView(("d2",), {}, "r"), StoredView(("d2",), {}, "s")]
     first, _, _ = store.begin_turn("amal", None, "q", both, "demo")
     second, _, _ = store.begin_turn("amal", None, "q", [VIEW], "demo")
     assert store.delete("amal", first) == ["d2"]

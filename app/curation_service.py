@@ -1,0 +1,245 @@
+"""What a reader does with conversations besides asking: find, branch, mark, judge, take out and bring in.
+
+Each call names the owner, who comes from the request alone. What is shown or taken out is noted in the
+record of who did what. It knows nothing of pages or HTTP, and nothing of the model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.errors import ArchiveError
+from app.history.rows import new_id
+from viewers.errors import ViewerError
+from viewers.store import keep, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+    from typing import Literal
+
+    from app.history.records import (
+        Feedback,
+        FeedbackReason,
+        Language,
+        SearchHit,
+        Thread,
+        ThreadSummary,
+    )
+    from app.history.store import HistoryStore
+    from app.history.words import Match
+    from app.settings import Settings
+    from viewers.image import Image
+
+__all__ = ["CurationService", "ThreadPage"]
+
+_LARGEST_RECORD: Final = 8 << 20
+"""Bytes of the JSON about one imported image; that of a CT of 2,000 slices is about 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPage:
+    """A part of the list of conversations."""
+
+    threads: tuple[ThreadSummary, ...]
+    more: bool
+    """Whether there are older ones; they come ``before`` the last of these."""
+
+
+class CurationService:
+    """Conversations of a workspace, as its readers keep them.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where files lie.
+    store : HistoryStore
+    files : context manager
+        Held while pixels and their record change together.
+    label : callable
+        Neutral name of an image.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: HistoryStore,
+        files: AbstractContextManager[object],
+        label: Callable[[Image], str],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._label = label
+
+    # --- finding ------------------------------------------------------------------------------------
+
+    def threads(
+        self,
+        owner: str,
+        *,
+        limit: int = 100,
+        before: str | None = None,
+        tag: str | None = None,
+        study: str | None = None,
+    ) -> ThreadPage:
+        """List conversations, the pinned ones first, then the last changed first.
+
+        Parameters
+        ----------
+        before : str, optional
+            Id of the last one of the part before.
+        tag, study : str, optional
+            Only those with this tag; only those of this study's pseudonym.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If ``before`` is not there for this owner.
+        """
+        found = self._store.threads(owner, limit + 1, before, tag=tag, study=study)
+        return ThreadPage(tuple(found[:limit]), len(found) > limit)
+
+    def search(
+        self,
+        owner: str | Sequence[str],
+        query: str,
+        *,
+        match: Match = "words",
+        modality: str | None = None,
+        feedback: FeedbackReason | Literal["any"] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        before: int | None = None,
+    ) -> list[SearchHit]:
+        """Find questions and ended answers, newest first; see :meth:`app.history.search.Searching.search`.
+
+        Parameters
+        ----------
+        before : int, optional
+            ``number`` of the last hit of the part before.
+        """
+        return self._store.search(
+            owner,
+            query,
+            match=match,
+            modality=modality,
+            feedback=feedback,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
+
+    def show(self, owner: str, thread_id: str) -> Thread:
+        """Load a conversation for somebody to read, and note that it was shown.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        """
+        thread = self._store.load(owner, thread_id)
+        self._store.record_seen(owner, thread_id)
+        return thread
+
+    # --- marking ------------------------------------------------------------------------------------
+
+    def fork(self, owner: str, thread_id: str, turn_id: str) -> str:
+        """Begin another conversation with the turns up to one, that one included; returns its id.
+
+        Raises
+        ------
+        ThreadNotFoundError, TurnNotFoundError
+            If they are not there for this owner.
+        """
+        return self._store.fork(owner, thread_id, turn_id)
+
+    def pin(self, owner: str, thread_id: str, *, pinned: bool) -> None:
+        """Keep a conversation at the top, or no longer."""
+        self._store.pin(owner, thread_id, pinned=pinned)
+
+    def tag(self, owner: str, thread_id: str, names: Iterable[str]) -> tuple[str, ...]:
+        """Give a conversation these tags and no others; returns them as stored."""
+        return self._store.tag(owner, thread_id, names)
+
+    def tags(self, owner: str) -> list[str]:
+        """List every tag an owner has given."""
+        return self._store.tags(owner)
+
+    def answer_in(self, owner: str, thread_id: str, language: Language | None) -> None:
+        """Fix the language a conversation is answered in; ``None``: each answer follows its question."""
+        self._store.answer_in(owner, thread_id, language)
+
+    def judge(self, owner: str, answer_id: str, reasons: Collection[FeedbackReason], text: str = "") -> None:
+        """Store what is wrong with an answer; nothing at all takes it back."""
+        self._store.judge(owner, answer_id, reasons, text)
+
+    def judgements(self, owner: str, thread_id: str) -> dict[str, Feedback]:
+        """Collect what was said of a conversation's answers, by answer."""
+        return self._store.judgements(owner, thread_id)
+
+    # --- out and in ---------------------------------------------------------------------------------
+
+    def export(self, owner: str, thread_id: str) -> Path:
+        """Write a conversation with its images to a file of ours; the caller sends it on and deletes it.
+
+        Raises
+        ------
+        ThreadNotFoundError
+            If it is not there for this owner.
+        FileAccessError
+            If an image cannot be read or the disk refuses.
+        """
+        file = self._settings.uploads_folder / f"export-{new_id()}.zip"
+        self._store.export_thread(owner, thread_id, file, self._settings.images_folder)
+        return file
+
+    def bring_in(self, owner: str, file: Path) -> str:
+        """Take a conversation in from an untrusted file; returns the id of the new one.
+
+        Every image is opened and written anew, so that its digest and its label follow from its pixels
+        and not from what the file says.
+
+        Raises
+        ------
+        ArchiveError
+            If the file is not one that :meth:`export` wrote, or was changed. Nothing is taken in then.
+        """
+        kept: list[str] = []
+
+        def keep_image(folder: Path) -> tuple[str, str]:
+            digest, label = self._keep(folder)
+            kept.append(digest)
+            return digest, label
+
+        with self._files:
+            try:
+                return self._store.import_thread(owner, file, keep_image)
+            except BaseException:
+                for digest in self._store.unowned(kept):
+                    shutil.rmtree(self._settings.images_folder / digest, ignore_errors=True)
+                raise
+
+    def _keep(self, folder: Path) -> tuple[str, str]:
+        """Keep an unpacked image under a digest of its content."""
+        if (folder / "image.json").stat().st_size > _LARGEST_RECORD:
+            raise ArchiveError(found="an image with too long a description", expected="one as exported")
+        try:
+            image = load(folder)
+            frames = (image.frame(index) for index in range(image.frame_count))
+            home = keep(
+                self._settings.images_folder,
+                frames,
+                image.size,
+                lambda: image.describes,
+                is_color=image.is_color,
+            )
+        except (ViewerError, ValueError) as error:
+            raise ArchiveError(found="an image that cannot be opened", expected="one as exported") from error
+        return home.name, self._label(image)
