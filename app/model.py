@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 from app.errors import FileAccessError, SettingsError
-from engine.backend import Backend, backends
+from engine.backend import Backend, MeasuresGrounding, backends
 from engine.errors import BackendUnavailableError, CheckpointNotFoundError
-from engine.messages import Queued
+from engine.loading import LoadMeter, LoadTimes
 from engine.precision import Quantisation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from app.settings import Settings
-    from engine.messages import Event, GenerationOptions, Message
+    from engine.grounding import ImageDependence
+    from engine.messages import Event, GenerationOptions, LoadStage, Message
+
+    Tell = Callable[[LoadStage, float | None], None]
 
 __all__ = [
     "DEMONSTRATION_FOLDER",
@@ -113,7 +116,7 @@ def open_backend(settings: Settings) -> tuple[PreparedBackend, ModelInfo]:
         raise SettingsError(place="backend", found=settings.backend, expected=" or ".join(names))
     info = describe_model(settings)
     if settings.backend == "remote":
-        return PreparingBackend(info.name, lambda: _open_remote(settings)), info
+        return PreparingBackend(info.name, lambda tell: _open_remote(tell, settings)), info
     if settings.backend == "scripted":
         return PreparingBackend(info.name, _open_scripted), info
     _check_model(settings, info)
@@ -121,8 +124,9 @@ def open_backend(settings: Settings) -> tuple[PreparedBackend, ModelInfo]:
     if settings.model_process:
         from engine.process import ProcessBackend
 
-        return ProcessBackend("engine.process:open_local", arguments, name=info.name), info
-    return PreparingBackend(info.name, lambda: _open_local(arguments)), info
+        times = LoadTimes(settings.folder / "load_times.json")
+        return ProcessBackend("engine.opening:open_local", arguments, name=info.name, times=times), info
+    return PreparingBackend(info.name, lambda tell: _open_local(tell, arguments)), info
 
 
 def _check_model(settings: Settings, info: ModelInfo) -> None:
@@ -154,19 +158,19 @@ def _local_arguments(settings: Settings, info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _open_local(arguments: dict[str, Any]) -> tuple[Backend, str]:
-    from engine.process import open_local
+def _open_local(tell: Tell, arguments: dict[str, Any]) -> tuple[Backend, str]:
+    from engine.opening import open_local
 
-    return open_local(**arguments)
+    return open_local(tell, **arguments)
 
 
-def _open_scripted() -> tuple[Backend, str]:
+def _open_scripted(_tell: Tell) -> tuple[Backend, str]:
     from engine.scripted import ScriptedBackend
 
     return ScriptedBackend(delay_s=0.05), "no model is loaded"
 
 
-def _open_remote(settings: Settings) -> tuple[Backend, str]:
+def _open_remote(_tell: Tell, settings: Settings) -> tuple[Backend, str]:
     from engine.remote import RemoteBackend
 
     for name in ("remote_url", "remote_model"):
@@ -200,11 +204,12 @@ class PreparingBackend:
     name : str
         What answers.
     opener : callable
-        Makes the backend, and says why it computes where it does.
+        Makes the backend, and says why it computes where it does; told where to report its stages.
     """
 
-    def __init__(self, name: str, opener: Callable[[], tuple[Backend, str]]) -> None:
+    def __init__(self, name: str, opener: Callable[[Tell], tuple[Backend, str]]) -> None:
         self._name = name
+        self._meter = LoadMeter()
         self._opener = opener
         self._ready = threading.Event()
         self._guard = threading.Lock()
@@ -253,17 +258,29 @@ class PreparingBackend:
             raise self._error
 
     def stream(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Event, None, None]:
-        """Answer; see :class:`engine.backend.Backend`. While the model loads, the place is 1."""
+        """Answer; see :class:`engine.backend.Backend`. Until it is loaded, ``Loading`` comes."""
         self.start()
         wait_s = 0.0
         while not self._ready.wait(wait_s):
-            yield Queued(1)
+            yield self._meter.state()
             wait_s = _POLL_S
         if self._error is not None:
             raise self._error
         if self._backend is None or self._closed:
             raise BackendUnavailableError(reason="it was closed")
         yield from self._backend.stream(messages, options)
+
+    def image_dependence(
+        self,
+        messages: Sequence[Message],
+        stopped: Callable[[], bool] = bool,
+        adapter: str | None = None,
+    ) -> ImageDependence | None:
+        """Measure; ``None`` as well while nothing is loaded, and when the backend cannot."""
+        backend: object = self._backend
+        if not isinstance(backend, MeasuresGrounding):
+            return None
+        return backend.image_dependence(messages, stopped, adapter)
 
     def close(self) -> None:
         """Free the model; one that still loads is freed when it is done."""
@@ -276,7 +293,7 @@ class PreparingBackend:
     def _load(self, on_loaded: Callable[[str, float], None] | None) -> None:
         began = time.monotonic()
         try:
-            backend, self._reason = self._opener()
+            backend, self._reason = self._opener(self._meter.tell)
             with self._guard:
                 self._backend = None if self._closed else backend
             if self._closed:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from engine.grounding import ImageDependence
     from engine.messages import Event, GenerationOptions, Message
 
-__all__ = ["Backend", "BackendEntry", "backend_class", "backends", "register"]
+__all__ = ["Backend", "BackendEntry", "MeasuresGrounding", "backend_class", "backends", "register"]
 
 
 @runtime_checkable
@@ -45,6 +46,38 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the backend holds; a later ``stream`` raises ``BackendUnavailableError``."""
+        ...
+
+
+@runtime_checkable
+class MeasuresGrounding(Protocol):
+    """What some backends can do besides: tell how much an answer depends on its image.
+
+    A server that gives no log-probabilities cannot.
+    """
+
+    def image_dependence(
+        self,
+        messages: Sequence[Message],
+        stopped: Callable[[], bool] = bool,
+        adapter: str | None = None,
+    ) -> ImageDependence | None:
+        """Measure the last answer of a conversation; see :func:`engine.grounding.measure`.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+            Ends with the answer.
+        stopped : callable
+            Asked between pieces of work; once it returns ``True`` the work ends with ``None``.
+        adapter : str, optional
+            The adapter that gave the answer, as in :class:`engine.messages.GenerationOptions`.
+
+        Raises
+        ------
+        EngineError
+            As :meth:`Backend.stream`.
+        """
         ...
 
 

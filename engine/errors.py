@@ -17,7 +17,8 @@ The tree::
     │   │   └── NothingFitsError
     │   └── AdapterError
     │       ├── AdapterBaseError
-    │       └── AdapterBaseMissingError
+    │       ├── AdapterBaseMissingError
+    │       └── AdapterUnknownError
     ├── PromptError                a conversation that cannot be given to the model
     │   ├── PromptTooLongError
     │   └── ConversationShapeError
@@ -52,6 +53,7 @@ __all__ = [
     "AdapterBaseError",
     "AdapterBaseMissingError",
     "AdapterError",
+    "AdapterUnknownError",
     "AnswerFailedError",
     "BackendUnavailableError",
     "CheckpointError",
@@ -244,6 +246,16 @@ class AdapterBaseMissingError(AdapterError):
     template = (
         "The adapter at {source} needs the model {base}, which is not on this computer. "
         "Download that model first."
+    )
+
+
+class AdapterUnknownError(AdapterError):
+    """An adapter was asked for that is not attached."""
+
+    key = "engine.adapter_unknown"
+    template = (
+        "The model has no adapter called {found}; it has: {expected}. "
+        "Choose one of them, or add its folder to the settings."
     )
 
 

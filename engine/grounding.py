@@ -36,7 +36,7 @@ class Scorer(Protocol):
     """Tells how likely an answer is; local backends can, servers without log-probabilities cannot."""
 
     def log_likelihoods(
-        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool
+        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool, adapter: str | None = None
     ) -> list[tuple[int, float]] | None:
         """See :meth:`engine.local.LocalBackend.log_likelihoods`."""
         ...
@@ -72,7 +72,10 @@ def blank_like(image: ImagePart) -> ImagePart:
 
 
 def measure(
-    scorer: Scorer, messages: Sequence[Message], stopped: Callable[[], bool] = bool
+    scorer: Scorer,
+    messages: Sequence[Message],
+    stopped: Callable[[], bool] = bool,
+    adapter: str | None = None,
 ) -> ImageDependence | None:
     """Measure the last answer of a conversation.
 
@@ -86,6 +89,8 @@ def measure(
         Ends with the answer.
     stopped : callable
         Asked between pieces of work; once it returns ``True``, ``None`` is returned.
+    adapter : str, optional
+        The adapter that gave the answer.
 
     Returns
     -------
@@ -94,8 +99,9 @@ def measure(
     """
     if not messages[-1].text or not any(message.images for message in messages):
         return None
-    seen = scorer.log_likelihoods(messages, stopped)
-    blind = scorer.log_likelihoods([_blank(message) for message in messages], stopped) if seen else None
+    seen = scorer.log_likelihoods(messages, stopped, adapter)
+    blank = [_blank(message) for message in messages]
+    blind = scorer.log_likelihoods(blank, stopped, adapter) if seen else None
     if seen is None or blind is None:
         return None
     ids = [token for token, _ in seen[:-1]]  # the end of the turn is no part of the text

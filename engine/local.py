@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cache import PrefixCache, places_of
 from engine.detokenise import detokeniser
-from engine.errors import BackendUnavailableError
+from engine.errors import AdapterUnknownError, BackendUnavailableError
 from engine.messages import Delta, Finished, Queued, Reading, Started, Timings, Usage
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from engine.grounding import ImageDependence
     from engine.loaded import LoadedModel
     from engine.messages import Event, FinishReason, GenerationOptions, ImagePart, Message
     from engine.prompt import Rendered
@@ -161,6 +162,7 @@ class LocalBackend:
             If the backend was closed, or memory ran out.
         """
         self._device.check_open()
+        adapter = self._device.chosen(options.adapter)
         renderer = self._device.loaded.renderer
         rendered = renderer.render(messages, answer_ids=self._device.answers)
         room = renderer.answer_room(len(rendered.ids), options.max_new_tokens)
@@ -172,13 +174,16 @@ class LocalBackend:
             queued_s = time.monotonic() - arrived
             yield Started(len(rendered.ids))
             images = {image.digest: image for message in messages for image in message.images}
-            run = _Run(self._device, rendered, images, options, room)
+            run = _Run(self._device, rendered, images, options, room, adapter=adapter)
             yield from run.events(queued_s)
         finally:
             self._gate.leave(ticket)
 
     def log_likelihoods(
-        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool
+        self,
+        messages: Sequence[Message],
+        stopped: Callable[[], bool] = bool,
+        adapter: str | None = None,
     ) -> list[tuple[int, float]] | None:
         """Tell how likely the model finds the last answer of a conversation.
 
@@ -188,6 +193,8 @@ class LocalBackend:
             Ends with the assistant message to be judged.
         stopped : callable
             Asked between pieces of work; once it returns ``True`` the work ends.
+        adapter : str, optional
+            Adapter to judge with, as in :class:`engine.messages.GenerationOptions`.
 
         Returns
         -------
@@ -205,7 +212,18 @@ class LocalBackend:
         rendered = renderer.render(messages, for_training=True, answer_ids=self._device.answers)
         renderer.answer_room(len(rendered.ids) - 1, 1)
         images = {image.digest: image for message in messages for image in message.images}
-        return _Scoring(self._device, rendered, images).run(stopped)
+        return _Scoring(self._device, rendered, images, self._device.chosen(adapter)).run(stopped)
+
+    def image_dependence(
+        self,
+        messages: Sequence[Message],
+        stopped: Callable[[], bool] = bool,
+        adapter: str | None = None,
+    ) -> ImageDependence | None:
+        """Tell how much the last answer depends on its image; see :func:`engine.grounding.measure`."""
+        from engine.grounding import measure
+
+        return measure(self, messages, stopped, adapter)
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens left out."""
@@ -227,6 +245,22 @@ class _Computer:
         self._feature_bytes = feature_bytes
         self._lock = _FairLock()
         self._closed = False
+
+    def chosen(self, adapter: str | None) -> str | None:
+        """Name of the adapter a question asks for, ``None`` for the base.
+
+        Raises
+        ------
+        AdapterUnknownError
+            If none of that name is attached.
+        """
+        if adapter is None:
+            return self.adapter
+        names = self.loaded.adapters.names
+        if adapter and adapter not in names:
+            expected = ", ".join(names) or "none"
+            raise AdapterUnknownError(source=self.loaded.name, found=adapter, expected=expected)
+        return adapter or None
 
     def close(self) -> None:
         self._closed = True
@@ -340,6 +374,8 @@ class _Run:
         images: Mapping[str, ImagePart],
         options: GenerationOptions,
         room: int,
+        *,
+        adapter: str | None,
     ) -> None:
         self._computer = computer
         self._rendered = rendered
@@ -347,7 +383,7 @@ class _Run:
         self._options = options
         self._room = room
         self._places = places_of(rendered)
-        self._adapter = computer.adapter
+        self._adapter = adapter
         self._key = computer.loaded.adapters.key(self._adapter)
         state = computer.states.take(self._key, self._places)
         self._reused = state.length if state else 0
@@ -439,11 +475,17 @@ class _Run:
 class _Scoring:
     """How likely an answer is, read in chunks like a prompt."""
 
-    def __init__(self, computer: _Computer, rendered: Rendered, images: Mapping[str, ImagePart]) -> None:
+    def __init__(
+        self,
+        computer: _Computer,
+        rendered: Rendered,
+        images: Mapping[str, ImagePart],
+        adapter: str | None,
+    ) -> None:
         self._computer = computer
         self._rendered = rendered
         self._images = images
-        self._adapter = computer.adapter
+        self._adapter = adapter
         self._key = computer.loaded.adapters.key(self._adapter)
         # the answer judged is the last run of learned tokens
         self._end = len(rendered.ids)

@@ -26,6 +26,8 @@ __all__ = [
     "Finished",
     "GenerationOptions",
     "ImagePart",
+    "LoadStage",
+    "Loading",
     "Message",
     "Part",
     "Queued",
@@ -43,6 +45,9 @@ FinishReason = Literal["complete", "length", "stopped", "time_limit"]
 """``complete``: the model ended its answer. ``length``: ``max_new_tokens`` reached.
 ``stopped``: another party stopped the work, e.g. a remote server. ``time_limit``: ``time_limit_s`` ran out.
 A reader who closes the stream gets no further event."""
+LoadStage = Literal["starting", "libraries", "weights", "finishing"]
+"""In this order. ``starting``: a process for the model; ``libraries``: what computes is imported;
+``weights``: the files are read; ``finishing``: adapters are attached and everything is put together."""
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
@@ -133,6 +138,9 @@ class GenerationOptions:
     """The same seed gives the same tokens on the same machine."""
     time_limit_s: float | None = None
     """Seconds of decoding allowed *after the first token*; a slow machine's first token is never cut."""
+    adapter: str | None = None
+    """Adapter to answer with, by its name; ``""`` is the model without one, ``None`` leaves the choice to
+    the backend. A backend that does not have it raises ``AdapterUnknownError``."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -163,6 +171,17 @@ class Timings:
     first_token_s: float | None
     """From the start of work to the first token; ``None`` when stopped before it."""
     total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is not ready yet; comes again and again until it is."""
+
+    stage: LoadStage
+    fraction: float | None = None
+    """Share of the whole load that is behind, 0 to 1, by time; ``None`` while there is no estimate."""
+    seconds_left: float | None = None
+    """From the pace measured on this machine, now and in earlier loads; ``None`` before there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,4 +225,4 @@ class Finished:
     timings: Timings
 
 
-Event = Queued | Started | Reading | Delta | Finished
+Event = Loading | Queued | Started | Reading | Delta | Finished

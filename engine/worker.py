@@ -1,9 +1,7 @@
-"""The child's side of :class:`engine.process.ProcessBackend`, and what goes over the pipe.
+"""The child's side of :class:`engine.process.ProcessBackend`: one backend, several readers behind a pipe.
 
-In: :class:`Ask`, :class:`Cancel` and :class:`Goodbye`. Out: one :class:`Ready` or :class:`LoadFailed`,
-:class:`Alive` at short intervals from a thread of its own, and for every ask an :class:`Accepted`, then
-:class:`Said` for each event, or :class:`Failed`. An image crosses once: both ends keep a :class:`Shelf`
-and apply the same asks in the same order, so they agree on what the child still holds.
+What is said on the pipe stands in :mod:`engine.pipe`. Signs of life come from a thread of their own, so
+that a computation that takes long is told from a process that is stopped.
 """
 
 from __future__ import annotations
@@ -16,180 +14,24 @@ import pickle
 import signal
 import sys
 import threading
-from collections import OrderedDict
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from engine import pipe
+from engine.backend import MeasuresGrounding
 from engine.errors import AnswerFailedError, EngineError
-from engine.messages import ImagePart, Message, TextPart
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
     from multiprocessing.connection import Connection
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from engine.backend import Backend
-    from engine.messages import GenerationOptions, Role
+    from engine.messages import GenerationOptions, ImagePart, LoadStage, Message
 
-__all__ = [
-    "Accepted",
-    "Alive",
-    "Ask",
-    "Cancel",
-    "Failed",
-    "Goodbye",
-    "LoadFailed",
-    "Logged",
-    "Packed",
-    "Ready",
-    "Said",
-    "Shelf",
-    "Work",
-    "pack",
-    "serve",
-    "unpack",
-]
+__all__ = ["serve"]
 
 _LOG = logging.getLogger("bimedix2.engine")
-_SHELF_BYTES = 256 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
-Work = Literal["stream", "log_likelihoods", "text_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """Messages in which an image is its content hash; the pixels the child lacks come beside them."""
-
-    rows: tuple[tuple[Role, tuple[TextPart | str, ...]], ...]
-    images: tuple[NDArray[np.uint8], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Begin a piece of work."""
-
-    number: int
-    work: Work
-    messages: Packed
-    argument: Any
-    """Options of a stream, token ids of a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Nobody waits for this work any more."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """End the process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The backend is loaded."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
-    """The backend cannot be loaded; the process ends."""
-
-    error: EngineError
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """A sign of life."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The work was taken up; before this it can be given to another child without harm."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """An event of a stream, or the result of other work."""
-
-    number: int
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The work ended with an error."""
-
-    number: int
-    error: EngineError
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """A line of the child's log, for the parent's handlers."""
-
-    name: str
-    level: int
-    text: str
-
-
-class Shelf:
-    """Which images the child holds: the newest ones within a budget.
-
-    Parameters
-    ----------
-    budget : int
-        Bytes of pixels.
-    """
-
-    def __init__(self, budget: int = _SHELF_BYTES) -> None:
-        self._budget = budget
-        self._sizes: OrderedDict[str, int] = OrderedDict()
-
-    def __contains__(self, digest: str) -> bool:
-        return digest in self._sizes
-
-    def keep(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Put images in front, then drop the oldest ones beyond the budget."""
-        for digest, pixels in images.items():
-            self._sizes[digest] = pixels.nbytes
-            self._sizes.move_to_end(digest)
-        while sum(self._sizes.values()) > self._budget:
-            self._sizes.popitem(last=False)
-
-
-def pack(messages: Sequence[Message], shelf: Shelf) -> Packed:
-    """Make messages ready for the pipe, and put their images on the sender's shelf."""
-    used = {image.digest: image.pixels for message in messages for image in message.images}
-    new = tuple(pixels for digest, pixels in used.items() if digest not in shelf)
-    shelf.keep(used)
-    rows = tuple(
-        (message.role, tuple(part.digest if isinstance(part, ImagePart) else part for part in message.parts))
-        for message in messages
-    )
-    return Packed(rows, new)
-
-
-def unpack(packed: Packed, shelf: Shelf, held: dict[str, ImagePart]) -> tuple[Message, ...]:
-    """Undo :func:`pack` at the other end; ``held`` are the images on the receiver's shelf."""
-    held |= {image.digest: image for image in map(ImagePart, packed.images)}
-    messages = tuple(
-        Message(role, tuple(held[part] if isinstance(part, str) else part for part in parts))
-        for role, parts in packed.rows
-    )
-    shelf.keep({image.digest: image.pixels for message in messages for image in message.images})
-    for digest in [digest for digest in held if digest not in shelf]:
-        del held[digest]
-    return messages
 
 
 def serve(
@@ -204,8 +46,9 @@ def serve(
     parent : int
         Process id of the parent.
     factory : str
-        ``module:function``, called with ``arguments``; returns a backend and, in one English sentence,
-        why this device and precision.
+        ``module:function``, called with a function that takes note of the stage of the load (see
+        :func:`engine.opening.open_local`) and with ``arguments``; returns a backend and, in one English
+        sentence, why this device and precision.
     interval_s : float
         Seconds between two signs of life.
     """
@@ -216,11 +59,11 @@ def serve(
     status = 0
     try:
         module, _, attribute = factory.partition(":")
-        backend, reason = getattr(importlib.import_module(module), attribute)(**arguments)
+        backend, reason = getattr(importlib.import_module(module), attribute)(mouth.tell, **arguments)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the parent must be told
-        mouth.say(LoadFailed(_portable(error, EngineError)))
+        mouth.say(pipe.LoadFailed(_portable(error, EngineError)))
     else:
-        mouth.say(Ready(backend.name, reason))
+        mouth.say(pipe.Ready(backend.name, reason))
         status = _Desk(backend, mouth).work_from(connection)
     # without the interpreter's own end: native threads may still be computing
     os._exit(status)
@@ -254,10 +97,13 @@ class _Mouth:
         except OSError:
             os._exit(1)
 
+    def tell(self, stage: LoadStage, share: float | None = None) -> None:
+        self.say(pipe.Told(stage, share))
+
     def beat(self, interval_s: float) -> None:
         pause = threading.Event()
         while not pause.wait(interval_s):
-            self.say(Alive())
+            self.say(pipe.Alive())
 
 
 class _Forwarder(logging.Handler):
@@ -266,7 +112,7 @@ class _Forwarder(logging.Handler):
         self._mouth = mouth
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._mouth.say(Logged(record.name, record.levelno, self.format(record)))
+        self._mouth.say(pipe.Logged(record.name, record.levelno, self.format(record)))
 
 
 def _forward_log(mouth: _Mouth) -> None:
@@ -282,7 +128,7 @@ class _Desk:
     def __init__(self, backend: Backend, mouth: _Mouth) -> None:
         self._backend = backend
         self._mouth = mouth
-        self._shelf = Shelf()
+        self._shelf = pipe.Shelf()
         self._held: dict[str, ImagePart] = {}
         self._running: dict[int, threading.Event] = {}
 
@@ -294,45 +140,53 @@ class _Desk:
             except (EOFError, OSError):
                 return 1
             match message:
-                case Ask():
+                case pipe.Ask():
                     self._take(message)
-                case Cancel(number):
+                case pipe.Cancel(number):
                     if stop := self._running.get(number):
                         stop.set()
-                case Goodbye():
+                case pipe.Goodbye():
                     self._backend.close()
                     return 0
 
-    def _take(self, ask: Ask) -> None:
-        self._mouth.say(Accepted(ask.number))
-        messages = unpack(ask.messages, self._shelf, self._held)
+    def _take(self, ask: pipe.Ask) -> None:
+        self._mouth.say(pipe.Accepted(ask.number))
+        messages = pipe.unpack(ask.messages, self._shelf, self._held)
         stop = self._running[ask.number] = threading.Event()
         threading.Thread(
             target=self._do, args=(ask, messages, stop), name=f"answer-{ask.number}", daemon=True
         ).start()
 
-    def _do(self, ask: Ask, messages: tuple[Message, ...], stop: threading.Event) -> None:
+    def _do(self, ask: pipe.Ask, messages: tuple[Message, ...], stop: threading.Event) -> None:
         try:
             with closing(self._values(ask, messages, stop)) as values:
                 for value in values:
-                    self._mouth.say(Said(ask.number, value))
+                    self._mouth.say(pipe.Said(ask.number, value))
                     if stop.is_set():
                         break
         except BaseException as error:  # noqa: BLE001  # somebody waits for this answer
-            self._mouth.say(Failed(ask.number, _portable(error, AnswerFailedError)))
+            self._mouth.say(pipe.Failed(ask.number, _portable(error, AnswerFailedError)))
         finally:
             del self._running[ask.number]
 
     def _values(
-        self, ask: Ask, messages: tuple[Message, ...], stop: threading.Event
+        self, ask: pipe.Ask, messages: tuple[Message, ...], stop: threading.Event
     ) -> Generator[Any, None, None]:
-        if ask.work == "stream":
-            options: GenerationOptions = ask.argument
-            with closing(self._backend.stream(messages, options)) as events:
-                yield from events
-            return
-        method = getattr(self._backend, ask.work)
-        yield method(messages, stop.is_set) if ask.work == "log_likelihoods" else method(ask.argument)
+        match ask.work:
+            case "stream":
+                options: GenerationOptions = ask.argument
+                with closing(self._backend.stream(messages, options)) as events:
+                    yield from events
+            case "text_of":
+                yield self._method("text_of")(ask.argument)
+            case "image_dependence" if not isinstance(self._backend, MeasuresGrounding):
+                yield None
+            case "log_likelihoods" | "image_dependence":
+                yield self._method(ask.work)(messages, stop.is_set, ask.argument)
+
+    def _method(self, name: str) -> Any:
+        """Return a method beyond those that every backend has."""
+        return getattr(self._backend, name)
 
 
 def _portable(error: BaseException, unforeseen: type[EngineError]) -> EngineError:

@@ -25,7 +25,7 @@ from engine.errors import (
     EngineError,
     UnsupportedCheckpointError,
 )
-from engine.messages import Delta, Finished, GenerationOptions, Message, Queued
+from engine.messages import Delta, Finished, GenerationOptions, Loading, Message
 from engine.scripted import ScriptedBackend
 from tests.engine.tiny import build_checkpoint, rewrite_config
 
@@ -77,7 +77,8 @@ def test_an_unknown_quantisation_is_refused_by_name(tmp_path: Path) -> None:
 def local(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Make settings of a tiny checkpoint, in a process of its own or in this one."""
     folder = build_checkpoint(tmp_path / "checkpoint")
-    return Settings(model=str(folder), device="cpu", threads=1, model_process=request.param)
+    data = tmp_path / "data"
+    return Settings(data_folder=data, model=str(folder), device="cpu", threads=1, model_process=request.param)
 
 
 def test_questions_wait_while_the_model_loads(local: Settings) -> None:
@@ -92,7 +93,9 @@ def test_questions_wait_while_the_model_loads(local: Settings) -> None:
     assert told
     assert "cpu was asked for" in told[0]
     assert isinstance(events[-1], Finished)
-    assert all(event == Queued(1) for event in events if isinstance(event, Queued))
+    loading = [event for event in events if isinstance(event, Loading)]
+    assert loading[0].stage in {"starting", "libraries"}
+    assert all(event.seconds_left is None or event.seconds_left >= 0 for event in loading)
     with pytest.raises(BackendUnavailableError, match="closed"):
         next(backend.stream(QUESTION, SHORT))
 
@@ -130,7 +133,7 @@ def test_a_model_closed_while_it_loads_is_freed() -> None:
     begin = threading.Event()
     inner = ScriptedBackend()
 
-    def opener() -> tuple[ScriptedBackend, str]:
+    def opener(_tell: object) -> tuple[ScriptedBackend, str]:
         begin.wait(10)
         return inner, "late"
 

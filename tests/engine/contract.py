@@ -13,7 +13,17 @@ import pytest
 
 from engine.backend import Backend
 from engine.errors import BackendUnavailableError, EngineError
-from engine.messages import Delta, Event, Finished, GenerationOptions, Message, Queued, Reading, Started
+from engine.messages import (
+    Delta,
+    Event,
+    Finished,
+    GenerationOptions,
+    Loading,
+    Message,
+    Queued,
+    Reading,
+    Started,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +52,7 @@ def said(events: Sequence[Event]) -> str:
 
 
 def without_waiting(events: Sequence[Event]) -> list[Event]:
-    return [event for event in events if not isinstance(event, Queued | Reading)]
+    return [event for event in events if not isinstance(event, Loading | Queued | Reading)]
 
 
 class BackendContract:

@@ -14,9 +14,9 @@ from engine.messages import Queued
 from engine.scripted import ScriptedBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-    from engine.messages import Event, GenerationOptions, Message
+    from engine.messages import Event, GenerationOptions, LoadStage, Message
 
 
 class UnpicklableError(Exception):
@@ -94,7 +94,7 @@ class FaultyBackend:
             case ["long", "raise"]:
                 raise PromptTooLongError(found=7, limit=5)
 
-    def log_likelihoods(self, messages, stopped=bool):
+    def log_likelihoods(self, messages, stopped=bool, _adapter=None):
         while messages[-1].text == "forever" and not stopped():
             time.sleep(0.01)
         return None if stopped() else [(len(messages), -0.5)]
@@ -106,18 +106,21 @@ class FaultyBackend:
         self._scripted.close()
 
 
-def open_faulty(delay_s: float = 0.0) -> tuple[FaultyBackend, str]:
+def open_faulty(_tell: object, delay_s: float = 0.0) -> tuple[FaultyBackend, str]:
     return FaultyBackend(delay_s), "the tests asked for it"
 
 
-def open_slowly(seconds: float) -> tuple[FaultyBackend, str]:
-    time.sleep(seconds)
-    return open_faulty()
+def open_slowly(tell: Callable[[LoadStage, float | None], None], seconds: float) -> tuple[FaultyBackend, str]:
+    tell("weights", 0.0)
+    for quarter in range(1, 5):
+        time.sleep(seconds / 4)
+        tell("weights", quarter / 4)
+    return open_faulty(tell)
 
 
-def open_never(how: str, flag: str = "") -> tuple[FaultyBackend, str]:
+def open_never(tell: object, how: str, flag: str = "") -> tuple[FaultyBackend, str]:
     if flag and os.path.exists(flag):  # noqa: PTH110
-        return open_faulty()
+        return open_faulty(tell)
     if how == "crash":
         os._exit(9)
     if how == "engine":

@@ -86,7 +86,7 @@ class FakeScorer:
         self.asked: list[bool] = []
 
     def log_likelihoods(
-        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool
+        self, messages: Sequence[Message], stopped: Callable[[], bool] = bool, _adapter: str | None = None
     ) -> list[tuple[int, float]] | None:
         if stopped():
             return None

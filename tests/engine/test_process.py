@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from engine import worker
+from engine import pipe
+from engine.child import _how
 from engine.errors import (
     AnswerFailedError,
     BackendUnavailableError,
@@ -27,8 +28,8 @@ from engine.errors import (
     ProcessHungError,
     PromptTooLongError,
 )
-from engine.messages import Delta, Event, Finished, GenerationOptions, ImagePart, Message, Queued, TextPart
-from engine.process import ProcessBackend, ProcessLimits, _how
+from engine.messages import Delta, Event, Finished, GenerationOptions, ImagePart, Loading, Message, TextPart
+from engine.process import ProcessBackend, ProcessLimits
 from tests.engine.contract import BackendContract, Subject, said
 from tests.engine.tiny import random_image
 
@@ -82,7 +83,7 @@ def shared() -> Iterator[ProcessBackend]:
 def model(speaking_folder: Path) -> Iterator[ProcessBackend]:
     """Open a real, tiny model in a child."""
     arguments = {"source": str(speaking_folder), "device": "cpu", "dtype": "float32", "threads": 1}
-    with opened("engine.process:open_local", **arguments) as backend:
+    with opened("engine.opening:open_local", **arguments) as backend:
         yield backend
 
 
@@ -247,7 +248,7 @@ def test_all_running_answers_end_when_the_child_dies(shared: ProcessBackend) -> 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    life = shared._life
+    life = shared._child
     assert life is not None
     assert eventually(lambda: sum(p.accepted for p in list(life._pending.values())) == 3)
     os.kill(process_id(shared), signal.SIGKILL)
@@ -315,13 +316,13 @@ def test_a_question_during_loading_waits_its_turn_and_can_be_closed() -> None:
         told: list[tuple[str, float]] = []
         backend.start(lambda reason, seconds: told.append((reason, seconds)))
         impatient = backend.stream([Message.of("user", "first")], OPTIONS)
-        assert next(impatient) == Queued(1)
-        assert next(impatient) == Queued(1)
+        assert isinstance(next(impatient), Loading)
+        assert isinstance(next(impatient), Loading)
         impatient.close()
 
         events = list(backend.stream([Message.of("user", "second")], OPTIONS))
 
-        assert events[0] == Queued(1)
+        assert isinstance(events[0], Loading)
         assert isinstance(events[-1], Finished)
         assert backend.name == "faulty"
         assert backend.reason == "the tests asked for it" == told[0][0]
@@ -463,7 +464,7 @@ def test_ctrl_c_is_left_to_the_parent(shared: ProcessBackend) -> None:
 
 def test_an_image_crosses_once() -> None:
     """The second turn brings the new image only; beyond the budget an image is sent anew."""
-    sender, receiver, held = worker.Shelf(3 * 2352), worker.Shelf(3 * 2352), {}
+    sender, receiver, held = pipe.Shelf(3 * 2352), pipe.Shelf(3 * 2352), {}
     first, second = random_image(1), random_image(2)
     turns = [
         ([first], 1), ([first, second], 1), ([second], 0),
@@ -471,9 +472,9 @@ def test_an_image_crosses_once() -> None:
     ]  # fmt: skip
     for images, expected in turns:
         messages = (Message.of("user", *images, "Which side?"),)
-        packed = worker.pack(messages, sender)
+        packed = pipe.pack(messages, sender)
         assert len(packed.images) == expected
-        assert worker.unpack(packed, receiver, held) == messages
+        assert pipe.unpack(packed, receiver, held) == messages
         assert list(held) == [digest for digest in held if digest in sender]
 
 
