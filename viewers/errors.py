@@ -12,19 +12,26 @@ The tree::
     │   ├── CorruptHeaderError         attributes the pixels need are missing or impossible
     │   ├── CorruptPixelDataError      the pixels cannot be decoded
     │   ├── ArchiveError               a zip that cannot be read
+    │   ├── CorruptTileError           a tile of a slide cannot be decoded
+    │   ├── MissingCompanionError      files that belong to a slide are not there
+    │   ├── OutsideReferenceError      a slide names a file outside its folder
     │   ├── IntakeError                opening the file took too long or too much memory
+    │   ├── IntakeCancelledError       its owner asked to stop
     │   └── TooLargeError              more bytes, pixels or frames than the limits allow
     │       └── DecompressionBombError a small file that grows beyond the limits
     ├── ViewError                      a description of what is on screen that cannot be drawn
     │   ├── InvalidViewError           unknown or wrongly typed entries
     │   ├── FrameOutOfRangeError
     │   ├── RegionOutOfBoundsError
+    │   ├── LevelOutOfRangeError
+    │   ├── TileOutOfRangeError
     │   └── ViewMismatchError          the view belongs to another image
     ├── VolumeError                    slices that form no volume
     │   ├── GantryTiltError            they are sheared
     │   ├── MixedOrientationError      they are not parallel
     │   ├── TooFewSlicesError
     │   └── UnevenSpacingError         one is missing, or they are not equally far apart
+    ├── SlideBusyError                 a tile that is no longer waited for, or too many at once
     └── StoredImageError               a stored image that is damaged or of another version
 
 ``str(error)`` is an English sentence. ``error.key`` and ``error.values`` let the application show the
@@ -41,18 +48,25 @@ __all__ = [
     "ArchiveError",
     "CorruptHeaderError",
     "CorruptPixelDataError",
+    "CorruptTileError",
     "DecompressionBombError",
     "FrameOutOfRangeError",
     "GantryTiltError",
+    "IntakeCancelledError",
     "IntakeError",
     "InvalidViewError",
+    "LevelOutOfRangeError",
+    "MissingCompanionError",
     "MissingDecoderError",
     "MixedOrientationError",
     "NoPixelDataError",
     "NotAnImageError",
     "OpenError",
+    "OutsideReferenceError",
     "RegionOutOfBoundsError",
+    "SlideBusyError",
     "StoredImageError",
+    "TileOutOfRangeError",
     "TooFewSlicesError",
     "TooLargeError",
     "TruncatedFileError",
@@ -158,6 +172,36 @@ class CorruptPixelDataError(OpenError):
     )
 
 
+class CorruptTileError(OpenError):
+    """A tile of a slide cannot be decoded."""
+
+    key = "viewers.corrupt_tile"
+    template = (
+        "A part of the slide cannot be decoded: level {level}, column {column}, row {row} ({reason}). "
+        "The rest can be viewed; copy or export the file again from its source."
+    )
+
+
+class MissingCompanionError(OpenError):
+    """Files that belong to a slide are not there."""
+
+    key = "viewers.missing_companion"
+    template = (
+        "The slide is incomplete: found {found} of the {expected} files that belong to it. "
+        "Choose the slide together with its folder, or a zip of both."
+    )
+
+
+class OutsideReferenceError(OpenError):
+    """A slide names a file outside its own folder."""
+
+    key = "viewers.outside_reference"
+    template = (
+        "The slide was refused because one of the {count} files it names is outside its own folder. "
+        "Do not open it unless you know where it comes from."
+    )
+
+
 class TooLargeError(OpenError):
     """More bytes, pixels or frames than the limits allow; found from headers, before decoding."""
 
@@ -213,6 +257,22 @@ class RegionOutOfBoundsError(ViewError):
     )
 
 
+class LevelOutOfRangeError(ViewError):
+    """A level of detail the slide does not have."""
+
+    key = "viewers.level_out_of_range"
+    template = (
+        "Level {found} does not exist: the slide has {count} levels, counted from 0. Choose another level."
+    )
+
+
+class TileOutOfRangeError(ViewError):
+    """A tile address that the slide does not have."""
+
+    key = "viewers.tile_out_of_range"
+    template = "Tile {found} does not exist: {expected} was expected. Open the slide again."
+
+
 class ViewMismatchError(ViewError):
     """The view was made for another image."""
 
@@ -220,6 +280,15 @@ class ViewMismatchError(ViewError):
     template = (
         "This view belongs to another image: found {found}, expected {expected}. Open the image it "
         "was made for."
+    )
+
+
+class SlideBusyError(ViewerError):
+    """More tiles are asked for than can be drawn; those asked for last are drawn first."""
+
+    key = "viewers.slide_busy"
+    template = (
+        "Too many parts of slides are asked for at once: {waiting} are waiting. Wait a moment, then move on."
     )
 
 
@@ -245,6 +314,13 @@ class IntakeError(OpenError):
         "The file could not be opened safely: {reason}, and at most {limit} is allowed. "
         "Do not open it unless you know where it comes from."
     )
+
+
+class IntakeCancelledError(OpenError):
+    """Reading was stopped because its owner asked for it."""
+
+    key = "viewers.intake_cancelled"
+    template = "Reading was stopped. Open the files again to read them."
 
 
 class VolumeError(ViewerError):

@@ -7,12 +7,12 @@ Nothing in a finding is taken from free text of a header.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["TEMPLATES", "Finding", "finding"]
+__all__ = ["TEMPLATES", "Finding", "finding", "finding_from_json", "finding_to_json"]
 
 TEMPLATES: Final[Mapping[str, str]] = {
     "finding.burned_in_stated": (
@@ -37,7 +37,23 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.pages_left_out": "{count} pages of another size or kind were left out.",
     "finding.transparency": "Transparent parts are shown over black.",
     "finding.color_profile_ignored": "A colour profile is present and was not applied.",
+    "finding.color_profile_applied": "The colours were converted to sRGB by the file's colour profile.",
+    "finding.color_profile_unusable": (
+        "The file's colour profile cannot be used; colours are shown as stored."
+    ),
+    "finding.label_present": (
+        "The file also holds a picture of the slide's label, which may name the patient: it is not shown."
+    ),
+    "finding.label_removed": "A picture of the slide's label was left out of the stored copy.",
+    "finding.original_kept": (
+        "This format is kept as it came: the file may hold names inside, which are never shown or sent."
+    ),
+    "finding.mpp_missing": "The file does not say how large a pixel is; lengths are in pixels.",
+    "finding.channels_left_out": "{count} further channels or planes were left out; the first is shown.",
+    "finding.levels_left_out": "{count} levels that do not fit the slide's shape were left out.",
+    "finding.levels_added": "{count} levels of less detail were added, so that the slide opens quickly.",
     "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",
+    "finding.more_findings": "{count} more findings are not listed.",
     "finding.files_not_images": "{count} files hold no image and were left out.",
     "finding.duplicates": "{count} images are there more than once; one of each was kept.",
     "finding.series_split": "The series was split by geometry and time: this is part {part} of {parts}.",
@@ -80,4 +96,32 @@ def finding(name: str, **values: str | float) -> Finding:
     """
     made = Finding(f"finding.{name}", values)
     str(made)
+    return made
+
+
+def finding_to_json(found: Finding) -> dict[str, Any]:
+    """Write a finding as JSON values."""
+    return {"key": found.key, "values": dict(found.values)}
+
+
+def finding_from_json(value: Any) -> Finding:
+    """Read a finding from JSON values.
+
+    Raises
+    ------
+    ValueError
+        If there is no such finding, or its values are not those its text names.
+    """
+    if not isinstance(value, dict) or value.keys() != {"key", "values"}:
+        raise ValueError("a finding has a key and values")
+    key, values = value["key"], value["values"]
+    if key not in TEMPLATES or not isinstance(values, dict):
+        raise ValueError("a finding has a known key")
+    if not all(isinstance(item, str | int | float) for item in values.values()):
+        raise ValueError("a finding's values are texts and numbers")
+    made = Finding(key, values)
+    try:
+        str(made)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("a finding has the values its text names") from error
     return made

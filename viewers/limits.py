@@ -30,3 +30,11 @@ class Limits:
     100, a bomb 1000 for each level."""
     archive_depth: int = 2
     """How deep archives may stand inside each other: 2 reads those in an archive."""
+    slide_pixels: int = 2**38
+    """Pixels of a slide at full detail: the largest scans, 2.5 x 7.5 cm at 0.1 microns, have 2 x 10^11."""
+    slide_tiles: int = 16_000_000
+    """Tiles of one level: a scan of that size in tiles of 128 pixels has about 11 million."""
+    tile_pixels: int = 2**24
+    """Pixels of one stored tile or strip: 4096 x 4096, sixteen times the largest in use."""
+    slide_bytes: int = 64 * 2**30
+    """Bytes of a slide's files together: they are read in place, never as a whole."""

@@ -1,0 +1,97 @@
+"""Openers: each turns one family of files into a :class:`viewers.slide.Slide`.
+
+An opener is a module with two functions: ``accepts(source) -> bool``, which looks at first bytes only, and
+``open_source(source, limits) -> Slide``. The first that accepts opens; none is imported before it is asked.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from viewers.errors import NotAnImageError, UnsupportedImageError
+from viewers.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from viewers.openers.source import Source
+    from viewers.slide import Slide
+
+__all__ = ["OPENERS", "is_slide", "open_slide"]
+
+OPENERS: Final = ("tiff", "vendor", "flat")
+"""Modules of this package in the order they are asked."""
+
+
+def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None) -> Slide:
+    """Open a slide, or a flat picture as a slide of one level.
+
+    Parameters
+    ----------
+    given : path or sequence of Path
+        A file, a folder, or the files of one slide. Nothing outside of what is given is read.
+    limits : Limits, optional
+
+    Raises
+    ------
+    OpenError
+        If it is no slide that can be opened, with the reason.
+    OSError
+        If a file cannot be read.
+    """
+    from viewers.openers.source import find_source
+
+    limits = limits or Limits()
+    source = find_source(Path(given) if isinstance(given, str) else given, limits)
+    refused: UnsupportedImageError | None = None
+    for name in OPENERS:
+        opener = import_module(f"viewers.openers.{name}")
+        if not opener.accepts(source):
+            continue
+        try:
+            slide: Slide = opener.open_source(source, limits)
+        except UnsupportedImageError as error:
+            # A kind of TIFF one opener does not read may be one for the next; the first says why best.
+            refused = refused or error
+        else:
+            return slide
+    raise refused or NotAnImageError(found=source.sniffed)
+
+
+def is_slide(given: Path | str | Sequence[Path], limits: Limits | None = None) -> bool:
+    """Whether files are a slide to move over as on a map, and not a picture or study to look at as a whole.
+
+    Slides are what OpenSlide names a vendor of, DICOM VL Whole Slide Microscopy, and TIFF of several levels
+    or of more pixels than a picture may have. What cannot be read is no slide.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    """
+    from viewers.errors import OpenError
+    from viewers.openers.source import find_source
+
+    limits = limits or Limits()
+    try:
+        source = find_source(Path(given) if isinstance(given, str) else given, limits)
+        return _is_slide(source, limits)
+    except OpenError:
+        return False
+
+
+def _is_slide(source: Source, limits: Limits) -> bool:
+    name = next(
+        (name for name in OPENERS if import_module(f"viewers.openers.{name}").accepts(source)), "flat"
+    )
+    if name != "tiff":
+        return name != "flat"
+    with open_slide(source.paths, limits) as slide:
+        size = slide.size
+        return (
+            slide.vendor == "aperio"
+            or len(slide.levels) > 1
+            or size.width * size.height > limits.pixels_per_frame
+        )

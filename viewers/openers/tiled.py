@@ -1,0 +1,282 @@
+"""Levels made of stored tiles: where each tile's bytes are, how they decode, and regions put together.
+
+This is what TIFF pyramids, DICOM slides and stored slides have in common. It knows no file format: an
+opener fills :class:`TileGrid`, and a :class:`Tiles` reads, decodes and passes tiles on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from viewers.codestream import read_header
+from viewers.errors import CorruptTileError
+from viewers.openers.jpeg import JpegTile, read_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from viewers.geometry import Region, SizePx
+
+__all__ = ["WHITE", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb"]
+
+WHITE: Final = 255
+"""What a place without pixels is drawn as: light passes where no tissue is."""
+
+
+class Segments(Protocol):
+    """Files that bytes are read from by place."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes; fewer at the end of the file."""
+        ...
+
+
+class ReadAt:
+    """One open file, read from several threads at once.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        self.size = os.fstat(self._stream.fileno()).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``offset``; fewer at the end of the file."""
+        if hasattr(os, "pread"):
+            return os.pread(self._stream.fileno(), length, offset)
+        with self._lock:
+            self._stream.seek(offset)
+            return self._stream.read(length) or b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileGrid:
+    """One level as its file stores it: tiles of equal size in rows, the last ones padded.
+
+    Parameters
+    ----------
+    size, tile : SizePx
+    offsets, lengths : ndarray of int64, shape (rows of tiles x columns of tiles,)
+        Of each tile's bytes; length 0 where the scanner left the place out.
+    file : Segments
+    decode : callable
+        Turns a tile's bytes into RGB uint8 of at most the tile's size.
+    tables : bytes
+        JPEG tables put before every tile.
+    ycbcr : bool or None
+        What three components of a JPEG are; ``None`` when the tiles are not JPEG and are always decoded.
+    """
+
+    size: SizePx
+    tile: SizePx
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    file: Segments
+    decode: Callable[[bytes, int], NDArray[np.uint8]]
+    tables: bytes = b""
+    ycbcr: bool | None = None
+
+    @property
+    def columns(self) -> int:
+        """Tiles in a row."""
+        return -(-self.size.width // self.tile.width)
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return -(-self.size.height // self.tile.height)
+
+    def stored(self, index: int) -> bytes:
+        """Read a tile's bytes; empty where there is none."""
+        length = int(self.lengths[index])
+        return self.file.read_at(int(self.offsets[index]), length) if length else b""
+
+    def alone(self, index: int) -> bytes | None:
+        """Return a tile as a JPEG that stands alone, ``None`` when it is none of the tile's size."""
+        if self.ycbcr is None:
+            return None
+        tile = read_tile(self.stored(index))
+        if tile is None or (tile.columns, tile.rows) != (self.tile.width, self.tile.height):
+            return None
+        return tile.alone(self.tables, ycbcr=self.ycbcr)
+
+
+class Tiles:
+    """Pixels of levels made of tiles; see :class:`viewers.slide.SlidePixels`.
+
+    Parameters
+    ----------
+    grids : sequence of TileGrid
+        One for each level.
+    files : sequence
+        What :meth:`close` closes.
+    """
+
+    def __init__(self, grids: Sequence[TileGrid], files: Sequence[ReadAt]) -> None:
+        self.grids = tuple(grids)
+        self._files = tuple(files)
+
+    def read(self, level: int, region: Region) -> NDArray[np.uint8]:
+        """Read RGB of a region in pixels of the level; see :class:`viewers.slide.SlidePixels`."""
+        grid = self.grids[level]
+        width, height = grid.tile.width, grid.tile.height
+        first_column, last_column = region.x // width, (region.x + region.width - 1) // width
+        first_row, last_row = region.y // height, (region.y + region.height - 1) // height
+        if (first_column, first_row) == (last_column, last_row):
+            rgb = self.tile(level, first_column, first_row)
+            top, left = region.y - first_row * height, region.x - first_column * width
+            return _cut(rgb, top, left, region)
+        drawn = np.full((region.height, region.width, 3), WHITE, np.uint8)
+        for row in range(first_row, last_row + 1):
+            for column in range(first_column, last_column + 1):
+                _paste(
+                    drawn, self.tile(level, column, row), column * width - region.x, row * height - region.y
+                )
+        return drawn
+
+    def tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Decode one tile: RGB of at most the tile's size.
+
+        Raises
+        ------
+        CorruptTileError
+        """
+        grid = self.grids[level]
+        index = row * grid.columns + column
+        try:
+            raw = grid.stored(index)
+            if not raw:
+                return np.full((grid.tile.height, grid.tile.width, 3), WHITE, np.uint8)
+            return grid.decode(raw, index)
+        except Exception as error:  # codecs raise classes of their own, without a common base
+            raise CorruptTileError(
+                level=level, column=column, row=row, reason=type(error).__name__
+            ) from error
+
+    def encoded_tile(self, level: int, column: int, row: int) -> bytes | None:
+        """Return one tile as a JPEG that stands alone; see :class:`viewers.slide.SlidePixels`."""
+        grid = self.grids[level]
+        return grid.alone(row * grid.columns + column)
+
+    def content(self) -> Iterator[bytes]:
+        """Yield every tile's bytes, level after level."""
+        for grid in self.grids:
+            yield grid.tables
+            for index in range(grid.columns * grid.rows):
+                yield grid.stored(index)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+
+def _cut(rgb: NDArray[np.uint8], top: int, left: int, region: Region) -> NDArray[np.uint8]:
+    cut = rgb[top : top + region.height, left : left + region.width]
+    if cut.shape[:2] == (region.height, region.width):
+        return cut
+    drawn = np.full((region.height, region.width, 3), WHITE, np.uint8)
+    drawn[: cut.shape[0], : cut.shape[1]] = cut
+    return drawn
+
+
+def _paste(drawn: NDArray[np.uint8], tile: NDArray[np.uint8], left: int, top: int) -> None:
+    """Put a tile where it belongs; what reaches outside is left away."""
+    from_x, from_y = max(0, -left), max(0, -top)
+    part = tile[from_y : drawn.shape[0] - top, from_x : drawn.shape[1] - left]
+    drawn[top + from_y : top + from_y + part.shape[0], left + from_x : left + from_x + part.shape[1]] = part
+
+
+def jpeg_decoder(tables: bytes, tile: SizePx, *, ycbcr: bool | None) -> Callable[[bytes, int], Any]:
+    """Make the decoder of JPEG tiles.
+
+    Parameters
+    ----------
+    tables : bytes
+        Segments that every tile needs.
+    ycbcr : bool or None
+        What three components are; ``None`` to believe the tile.
+    """
+    from imagecodecs import jpeg8_decode
+
+    def decode(raw: bytes, _index: int) -> NDArray[np.uint8]:
+        parts = read_tile(raw)
+        if parts is None or parts.columns > tile.width or parts.rows > tile.height:
+            raise ValueError("not a JPEG of the tile's size")
+        converted = _is_ycbcr(parts, ycbcr)
+        return as_rgb(jpeg8_decode(parts.alone(tables, ycbcr=converted)))
+
+    return decode
+
+
+def _is_ycbcr(parts: JpegTile, stated: bool | None) -> bool:  # noqa: FBT001
+    if stated is not None:
+        return stated
+    return parts.ycbcr is not False
+
+
+def jpeg2k_decoder(tile: SizePx, *, ycbcr: bool) -> Callable[[bytes, int], Any]:
+    """Make the decoder of JPEG 2000 tiles; ``ycbcr`` when no transform of the codestream says so."""
+    from imagecodecs import jpeg2k_decode
+
+    def decode(raw: bytes, _index: int) -> NDArray[np.uint8]:
+        header = read_header(raw)
+        if header is None or header.columns > tile.width or header.rows > tile.height:
+            raise ValueError("not a JPEG 2000 of the tile's size")
+        decoded = as_rgb(jpeg2k_decode(raw))
+        return _from_ycbcr(decoded) if ycbcr and not header.color_transform else decoded
+
+    return decode
+
+
+def _from_ycbcr(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Full-range YCbCr of ITU-R BT.601 to RGB, as JFIF defines it."""
+    luma = ycbcr[..., 0].astype(np.float32)
+    blue, red = (ycbcr[..., channel].astype(np.float32) - 128 for channel in (1, 2))
+    rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1)
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
+
+
+def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey, RGB or RGBA of 8 or 16 bits to RGB of 8 bits; transparent is white, 16 bits keep their upper 8.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    pixels = np.asarray(pixels)
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"pixels of {pixels.dtype}")
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] not in {1, 3, 4}:
+        raise ValueError(f"pixels of shape {pixels.shape}")
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.uint16)
+        laid = (pixels[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255
+        return np.asarray(laid, np.uint8)
+    return pixels
