@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -58,8 +59,6 @@ class FoundFile:
     name: str = field(default="", repr=False)
     """What its owner calls it, with the archive's name in front: for a message on the owner's screen, never
     for a log or a record, since names of files name patients."""
-    source: int = 0
-    """Which of several sources it came from, from 0."""
 
 
 class FileWalk:
@@ -69,6 +68,8 @@ class FileWalk:
     ----------
     source : Path or sequence of Path
         Symbolic links below a folder are not followed.
+    labels : sequence of str
+        What their owner calls the sources, where the paths do not say so.
     scratch : Path
         Existing folder that entries of archives are written to; the caller deletes it.
     limits : Limits
@@ -81,22 +82,25 @@ class FileWalk:
         When a total is exceeded: files, bytes taken out, or bytes for each byte of the archive.
     """
 
-    def __init__(self, source: Path | Sequence[Path], scratch: Path, limits: Limits) -> None:
+    def __init__(
+        self, source: Path | Sequence[Path], scratch: Path, limits: Limits, labels: Sequence[str] = ()
+    ) -> None:
         self.findings: list[Finding] = []
         self.names: list[str] = []
         """Of the file each finding is about, empty when it is about none; see :class:`FoundFile`."""
         self.total = 0
         """Files known of so far, for progress; grows when an archive is opened."""
         self._sources = (source,) if isinstance(source, Path) else tuple(source)
+        self._labels = [_printable(label) for label in labels[: len(self._sources)]]
         self._scratch, self._limits = scratch, limits
         self._count = self._made = self._taken_out = self._too_deep = 0
 
     def __iter__(self) -> Iterator[FoundFile]:
         """Yield files in the order of their names, those of an archive in its own order."""
         found = [
-            FoundFile(0, path, name, number)
-            for number, source in enumerate(self._sources)
-            for path, name in _paths(source, self._limits)
+            FoundFile(0, path, name)
+            for source, label in zip_longest(self._sources, self._labels)
+            for path, name in _paths(source, self._limits, label)
         ]
         self.total = len(found)
         for item in found:
@@ -122,7 +126,7 @@ class FileWalk:
                 self._check("files", self._count + len(members), self._limits.archive_entries)
                 self.total += len(members) - 1
                 for number, info in enumerate(members, 1):
-                    inner = replace(item, index=number, name=_joined(item.name, info.filename))
+                    inner = replace(item, index=number, name=_printable(info.filename, item.name))
                     taken = self._take_out(archive, info, inner, archive_bytes)
                     if taken is not None:
                         yield from self._look(replace(inner, path=taken), depth + 1, archive_bytes)
@@ -174,17 +178,21 @@ class FileWalk:
             raise TooLargeError(quantity=quantity, found=f"> {limit}", limit=limit)
 
 
-def _paths(source: Path, limits: Limits) -> list[tuple[Path, str]]:
+def _paths(source: Path, limits: Limits, label: str | None) -> list[tuple[Path, str]]:
     """Files of one source with their names below it."""
+    source.stat()  # a source that is not there is an error of the operating system, not a bad file
     if not source.is_dir():
-        return [(source, source.name)]
-    return [(path, path.relative_to(source).as_posix()) for path in _below(source, limits)]
+        return [(source, _printable(source.name) if label is None else label)]
+    return [
+        (path, _printable(path.relative_to(source).as_posix(), label or ""))
+        for path in _below(source, limits)
+    ]
 
 
-def _joined(outer: str, name: str) -> str:
-    """Name of an archive's entry, on one line and not endless."""
+def _printable(name: str, outer: str = "") -> str:
+    """Name on one line and not endless, with that of what it is in before it."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return f"{outer}/{shown}"[-_NAME:]
+    return (f"{outer}/{shown}" if outer else shown)[-_NAME:]
 
 
 def _below(folder: Path, limits: Limits) -> list[Path]:

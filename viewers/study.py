@@ -38,6 +38,7 @@ from viewers.errors import (
 )
 from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
+from viewers.image import Origin
 from viewers.limits import Limits
 from viewers.series import Instance, Series, SourceFile, pseudonym
 from viewers.silence import collected_warnings
@@ -80,6 +81,8 @@ class FileRead:
     series: str = ""
     """Id of the first part of its series; empty without an image."""
     modality: str = ""
+    name: str = field(default="", repr=False)
+    """What its owner calls the file; see :class:`viewers.archive.FoundFile`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +106,8 @@ class _Header:
     study: str
     series: str
     sop: str
+    space: str
+    """FrameOfReferenceUID."""
     common: _Common
     time: tuple[tuple[float, ...], ...]
     acquisition: int
@@ -127,6 +132,8 @@ class StudyReader:
         Called with a file's index just before it is looked at, in any of the threads.
     skip : collection of int
         Indices of files to leave out, with a finding: they harmed an earlier attempt.
+    labels : sequence of str
+        What their owner calls the sources, where the paths do not say so.
     """
 
     def __init__(
@@ -139,12 +146,13 @@ class StudyReader:
         readers: int = _READERS,
         looking: Callable[[int], None] | None = None,
         skip: Collection[int] = (),
+        labels: Sequence[str] = (),
     ) -> None:
         self.limits = limits or Limits()
         self._key = key or secrets.token_bytes(32)
         self._scratch = Path(tempfile.mkdtemp(prefix="bimedix2-study-", dir=scratch))
         sources = Path(source) if isinstance(source, str) else source
-        self._walk = FileWalk(sources, self._scratch, self.limits)
+        self._walk = FileWalk(sources, self._scratch, self.limits, labels)
         self._readers, self._looking, self._skip = readers, looking or (lambda _: None), frozenset(skip)
         self._headers: list[_Header] = []
         self._findings: list[Finding] = []
@@ -177,10 +185,10 @@ class StudyReader:
             header = self._take(found, made)
             total = max(self._walk.total, done)
             if header is None:
-                yield FileRead(done, total, None)
+                yield FileRead(done, total, None, name=found.name)
                 continue
             series = pseudonym(self._key, "series", header.series, "1")
-            yield FileRead(done, total, header.instance, series, header.common.modality)
+            yield FileRead(done, total, header.instance, series, header.common.modality, found.name)
 
     def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[_Header | None]]]:
         """Files and their headers in order; a few are read before they are asked for."""
@@ -296,6 +304,10 @@ class StudyReader:
             found = [finding("series_split", part=number, parts=len(parts))] if len(parts) > 1 else []
             yield self._one_series(pseudonym(self._key, "series", name, str(number)), part, found)
 
+    def _origin(self, made_id: str, first: _Header) -> Origin:
+        space = pseudonym(self._key, "space", first.space) if first.space else ""
+        return Origin(pseudonym(self._key, "study", first.study), made_id, space)
+
     def _one_series(self, made_id: str, headers: list[_Header], found: list[Finding]) -> Series:
         first = headers[0]
         stack = Stack(tuple(header.instance.plane for header in headers), first.common.spacing)
@@ -314,6 +326,7 @@ class StudyReader:
             tuple(header.instance for header in headers),
             tuple(found),
             self.limits,
+            self._origin(made_id, first),
         )
 
 
@@ -352,7 +365,7 @@ def _picture(found: FoundFile, limits: Limits) -> _Header:
     size = (image.size.width, image.size.height)
     kind = ("color" if image.is_color else "grey",)
     common = _Common("", {}, size, kind, image.frame_count, (), None)
-    return _Header("pictures", name, name, common, (), 0, instance)
+    return _Header("pictures", name, name, "", common, (), 0, instance)
 
 
 def _check_length(skimmed: Skimmed, size: int) -> None:
@@ -423,6 +436,7 @@ def _skimmed_header(found: FoundFile, skimmed: Skimmed, common: _Common) -> _Hea
         study=skimmed.text("StudyInstanceUID"),
         series=skimmed.text("SeriesInstanceUID"),
         sop=skimmed.text("SOPInstanceUID") or f"file {found.index}",
+        space=skimmed.text("FrameOfReferenceUID"),
         common=common,
         time=times,
         acquisition=_whole(acquisition) or 0,
@@ -448,6 +462,7 @@ def _parsed_header(found: FoundFile, parsed: ParsedFile) -> _Header:
         study=uid(dataset, "StudyInstanceUID"),
         series=uid(dataset, "SeriesInstanceUID"),
         sop=uid(dataset, "SOPInstanceUID") or f"file {found.index}",
+        space=uid(dataset, "FrameOfReferenceUID"),
         common=common,
         time=tuple(tuple(numbers(dataset, keyword)) for keyword in (*_TIMES, "DiffusionBValue")),
         acquisition=integer(dataset, "AcquisitionNumber") or 0,

@@ -1,53 +1,41 @@
 """Files nobody has looked at are opened in a process of their own, with limits of memory and time.
 
 A decoder that crashes, a header that takes minutes, or a file that asks for more memory than there is
-ends the child, never the caller: the caller gets an :class:`~viewers.errors.IntakeError`, the child is
-started again, and the next file opens. Pixels do not cross the pipe: the child stores the image, as
-:mod:`viewers.store` does, and says under which name. What crosses is JSON, so that a child that was taken
-over by a file cannot make the parent run anything.
+ends the child, never the caller: the caller gets an :class:`~viewers.errors.IntakeError`, or a study
+without that file, the child is started again, and the next file opens. Pixels do not cross the pipe: the
+child stores images, as :mod:`viewers.store` does, and says under which names.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
-import multiprocessing
-import os
+import secrets
 import shutil
-import signal
-import sys
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from viewers import errors
+from viewers.child import Child, WorkerLimits
 from viewers.errors import IntakeError, OpenError
 from viewers.limits import Limits
+from viewers.study_record import StudiesRead, StudyProgress
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
+
+    from viewers.study_record import SeriesRecord
 
 __all__ = ["Intake", "WorkerLimits", "open_safely"]
 
-_ANSWER_BYTES: Final = 2**20
-"""Of one answer: names and errors; findings are in the stored record."""
 _DIGEST_CHARACTERS: Final = frozenset("0123456789abcdef")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLimits:
-    """What opening one file may cost."""
-
-    wall_s: float = 120.0
-    """Seconds until the child is killed, on every system."""
-    cpu_s: int = 120
-    """Seconds of computing, where the system can limit them (not on Windows)."""
-    memory_bytes: int = 6 * 2**30
-    """Address space of the child, where the system can limit it: 4 GiB of pixels and the libraries."""
+_MOST_DEATHS: Final = 8
+"""Of the child while one study is read; each costs a start and reading all headers again."""
+_DAMAGED: Final = (ValueError, TypeError, KeyError, IndexError)
 
 
 class Intake:
@@ -56,16 +44,16 @@ class Intake:
     Parameters
     ----------
     worker_limits : WorkerLimits, optional
-    job : callable, optional
-        What the child does with a file; must be importable. For tests.
+    job, study_job : callable, optional
+        What the child does with a file, and with a study; must be importable. For tests.
     """
 
-    def __init__(self, worker_limits: WorkerLimits | None = None, job: Any = None) -> None:
-        self._limits = worker_limits or WorkerLimits()
-        self._job = job or store_image
+    def __init__(
+        self, worker_limits: WorkerLimits | None = None, job: Any = None, study_job: Any = None
+    ) -> None:
+        jobs = {"image": job or store_image, "study": study_job or store_study}
+        self._child = Child(worker_limits or WorkerLimits(), jobs)
         self._lock = threading.Lock()
-        self._child: Any = None
-        self._pipe: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +64,12 @@ class Intake:
     def start(self) -> None:
         """Start the child now, so that the first file does not wait for it."""
         with self._lock:
-            self._started()
+            self._child.start()
+
+    def close(self) -> None:
+        """End the child."""
+        with self._lock:
+            self._child.kill()
 
     def open(self, path: Path | str, folder: Path | str, limits: Limits | None = None) -> Path:
         """Open a file and store it as ``folder / digest``; returns that folder.
@@ -89,72 +82,142 @@ class Intake:
         OSError
             If the file cannot be read or the image not be stored.
         """
-        home = Path(folder)
-        home.mkdir(parents=True, exist_ok=True)
-        # A child that is killed leaves what it was writing in here, where it is found and deleted.
-        staging = Path(tempfile.mkdtemp(prefix=".intake.", dir=home))
+        home, staging = _staging(folder)
+        question = {"task": "image", "path": str(path), "folder": str(staging)}
         try:
             with self._lock:
-                answer = self._ask(
-                    {"path": str(path), "folder": str(staging), "limits": asdict(limits or Limits())}
-                )
-            return _arrived(staging, home, _result(answer))
+                answer = self._child.ask(question | {"limits": asdict(limits or Limits())})
+            return _arrived(staging, home, str(_result(answer)))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def close(self) -> None:
-        """End the child."""
-        with self._lock:
-            self._kill()
+    def open_study(
+        self,
+        sources: Path | str | Sequence[Path | str],
+        folder: Path | str,
+        limits: Limits | None = None,
+        *,
+        key: bytes | None = None,
+        names: Sequence[str] = (),
+        on_progress: Callable[[StudyProgress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> StudiesRead:
+        """Read folders, archives and files; each series becomes a stored image ``folder / digest``.
 
-    def _started(self) -> Connection:
-        if self._pipe is not None and self._child.is_alive():
-            return self._pipe
-        self._kill()
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._child = context.Process(
-            target=_live, args=(theirs, self._job, asdict(self._limits)), name="intake", daemon=True
-        )
-        self._child.start()
-        theirs.close()
-        self._pipe = ours
-        return ours
+        A file that cannot be opened, even one that ends the child, becomes a finding with its name, and
+        the rest opens. Another study, and a single file, waits until this one is done.
 
-    def _kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child.join()
-            self._child.close()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._child = self._pipe = None
+        Parameters
+        ----------
+        sources : path or sequence of paths
+        key : bytes, optional
+            For pseudonyms; the same key gives the same ids. A new one if left out.
+        names : sequence of str
+            What their owner calls the sources, one for each, when their paths do not say so.
+        on_progress : callable, optional
+            Called in this thread some ten times a second.
+        cancel : threading.Event, optional
+            Set by another thread to stop; nothing is stored then but what was reported as stored.
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        pipe = self._started()
+        Raises
+        ------
+        OpenError
+            If the only source is an archive that cannot be read, a total of the limits is exceeded, or
+            too many files end the child.
+        IntakeCancelledError
+        OSError
+            If a source cannot be read or an image not be stored.
+        """
+        paths = [sources] if isinstance(sources, str | Path) else list(sources)
+        home, staging = _staging(folder)
+        tell = on_progress or (lambda _: None)
+        tell(StudyProgress("waiting", 0, 0))
+        question = {
+            "task": "study",
+            "sources": [str(path) for path in paths],
+            "folder": str(staging),
+            "limits": asdict(limits or Limits()),
+            "key": (key or secrets.token_bytes(32))[:64].hex(),
+            "labels": list(names),
+        }
         try:
-            pipe.send_bytes(json.dumps(question).encode())
-            if not pipe.poll(self._limits.wall_s):
-                self._kill()
-                limit = f"{self._limits.wall_s:g} s"
-                raise IntakeError(reason=f"> {limit}", limit=limit)
-            answer = json.loads(pipe.recv_bytes(_ANSWER_BYTES))
-        except (EOFError, OSError, ValueError) as error:
-            raise self._died() from error
-        if not isinstance(answer, dict):
-            self._kill()
-            raise IntakeError(reason="?", limit="JSON")
-        return answer
+            with self._lock:
+                return _StudyTalk(self._child, question, staging, home, tell, cancel).read()
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
-    def _died(self) -> IntakeError:
-        """Tell how the child ended; the next file gets a new one."""
-        if self._child is not None:
-            self._child.join(1.0)
-        status = self._child.exitcode if self._child is not None else None
-        self._kill()
-        if status == -getattr(signal, "SIGXCPU", 0):
-            return IntakeError(reason=f"> {self._limits.cpu_s} s", limit=f"{self._limits.cpu_s} s")
-        return IntakeError(reason=f"exit {status}", limit=f"{self._limits.memory_bytes / 2**30:g} GiB")
+
+@dataclass(slots=True, eq=False)
+class _StudyTalk:
+    """One study is read; files that end the child are left out in the next attempt."""
+
+    child: Child
+    question: dict[str, Any]
+    staging: Path
+    home: Path
+    tell: Callable[[StudyProgress], None]
+    cancel: threading.Event | None
+    skip: set[int] = field(default_factory=set)
+    at: dict[str, Any] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+
+    def read(self) -> StudiesRead:
+        """Ask until there is an answer."""
+        alone = False
+        for _ in range(_MOST_DEATHS):
+            self.at = {}
+            try:
+                return self._arrived(_result(self._ask(alone)))
+            except IntakeError as error:
+                if not self._blamed() and alone:
+                    raise
+                # Several files were looked at together: one after the other will tell which it was.
+                alone = True
+                failed = error
+        raise failed
+
+    def _ask(self, alone: bool) -> dict[str, Any]:  # noqa: FBT001 - the name of the question's entry
+        question = self.question | {"skip": sorted(self.skip), "alone": alone}
+        return self.child.ask(question, self._told, self.cancel, self.child.limits.study_s)
+
+    def _blamed(self) -> bool:
+        """Leave the file out that the child died of, if it is known which."""
+        index = self.at.get("at")
+        if not self.at.get("alone") or not isinstance(index, int) or index in self.skip:
+            return False
+        self.skip.add(index)
+        return True
+
+    def _told(self, message: dict[str, Any]) -> None:
+        if "at" in message:
+            self.at = message
+            return
+        progress = StudyProgress.from_json(message["progress"])
+        self._move([progress.first, *(series.digest for series in progress.stored)])
+        self.tell(progress)
+
+    def _arrived(self, answer: Any) -> StudiesRead:
+        try:
+            made = StudiesRead.from_json(answer["read"])
+            names = [str(name) for name in answer["names"]]
+        except _DAMAGED as error:
+            raise IntakeError(reason="?", limit="JSON") from error
+        series: Iterable[SeriesRecord] = (item for study in made.studies for item in study.series)
+        self._move([made.first, *(item.digest for item in series)])
+        return replace(made, names=tuple(names))
+
+    def _move(self, digests: list[str | None]) -> None:
+        for digest in digests:
+            if digest is not None and digest not in self.moved:
+                _arrived(self.staging, self.home, digest)
+                self.moved.add(digest)
+
+
+def _staging(folder: Path | str) -> tuple[Path, Path]:
+    """Return the folder of images and one in it for a child that is killed to leave its pieces in."""
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    return home, Path(tempfile.mkdtemp(prefix=".intake.", dir=home))
 
 
 def _arrived(staging: Path, home: Path, name: str) -> Path:
@@ -170,11 +233,11 @@ def _arrived(staging: Path, home: Path, name: str) -> Path:
     return target
 
 
-def _result(answer: dict[str, Any]) -> str:
+def _result(answer: dict[str, Any]) -> Any:
     """Return the child's result, or raise its error."""
     kind, values = answer.get("error"), answer.get("values")
     if kind is None:
-        return str(answer.get("stored"))
+        return answer.get("done")
     if kind == "OSError":
         raise OSError(str(answer.get("reason")))
     known = getattr(errors, str(kind), None)
@@ -187,73 +250,21 @@ def _result(answer: dict[str, Any]) -> str:
     raise IntakeError(reason=str(answer.get("reason"))[:80], limit="OpenError")
 
 
-def store_image(path: str, folder: str, limits: Limits) -> str:
+def store_image(question: dict[str, Any], _tell: object) -> str:
     """Open one file and store it; the child's work. Returns the image's digest."""
     from viewers.intake import open_image
     from viewers.store import save
 
-    image = open_image(path, limits)
-    save(image, Path(folder) / image.digest)
+    image = open_image(question["path"], Limits(**question["limits"]))
+    save(image, Path(question["folder"]) / image.digest)
     return image.digest
 
 
-def _live(pipe: Connection, job: Any, worker_limits: dict[str, Any]) -> None:
-    """Work until the parent is gone."""
-    limits = WorkerLimits(**worker_limits)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
-    _limit_memory(limits)
-    _warm()
-    while True:
-        try:
-            question = json.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            return
-        _limit_time(limits)
-        answer = _worked(job, question)
-        pipe.send_bytes(json.dumps(answer, default=str).encode())
+def store_study(question: dict[str, Any], tell: Any) -> dict[str, Any]:
+    """Read a study and store it; the child's work."""
+    from viewers.study_work import store_studies
 
-
-def _warm() -> None:
-    """Load the libraries before the first file is there."""
-    import viewers.dicom
-    import viewers.picture
-    import viewers.store  # noqa: F401 - loaded for later
-
-
-def _worked(job: Any, question: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"stored": job(question["path"], question["folder"], Limits(**question["limits"]))}
-    except OpenError as error:
-        return {"error": type(error).__name__, "values": error.values}
-    except OSError as error:
-        return {"error": "OSError", "reason": error.strerror or type(error).__name__}
-    except MemoryError:
-        return {"error": "MemoryError", "reason": "MemoryError"}
-    except Exception as error:  # noqa: BLE001  # edge: whatever it is, the parent must be told
-        return {"error": "Exception", "reason": type(error).__name__}
-
-
-def _limit_memory(limits: WorkerLimits) -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-
-    # macOS knows the limit and refuses to set it.
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_time(limits: WorkerLimits) -> None:
-    """Allow the next file its seconds of computing: the system counts since the process began."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    used = os.times()
-    soft = int(used.user + used.system) + limits.cpu_s + 1
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    return store_studies(question, tell)
 
 
 _SHARED_LOCK = threading.Lock()

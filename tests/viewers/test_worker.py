@@ -22,9 +22,9 @@ CT = TEST_FILES / "CT_small.dcm"
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="the system has no such limits")
 
 
-def misbehave(path, folder, limits):
+def misbehave(question, tell):
     """Do what a file's name says, else open it; runs in the child."""
-    name = os.path.basename(path)  # noqa: PTH119 - a plain name
+    name = os.path.basename(question["path"])  # noqa: PTH119 - a plain name
     if name == "hang":
         time.sleep(60)
     if name == "spin":
@@ -40,7 +40,7 @@ def misbehave(path, folder, limits):
         raise ZeroDivisionError("a secret text")
     if name == "nosuch":
         raise FileNotFoundError(2, "No such file or directory", "/secret/place")
-    return store_image(path, folder, limits)
+    return store_image(question, tell)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +97,13 @@ def test_a_file_that_takes_too_long(tmp_path):
     """The child is killed after the wall-clock limit, on any system."""
     with Intake(WorkerLimits(wall_s=5), misbehave) as intake:
         assert load(intake.open(CT, tmp_path)).frame_count == 1
-        intake._limits = WorkerLimits(wall_s=0.3)
+        intake._child.limits = WorkerLimits(wall_s=0.3)
         began = time.monotonic()
         with pytest.raises(IntakeError) as caught:
             intake.open("hang", tmp_path)
         assert time.monotonic() - began < 10
         assert caught.value.values == {"reason": "> 0.3 s", "limit": "0.3 s"}
-        assert intake._child is None
+        assert intake._child.pid is None
 
 
 def test_limits_go_to_the_child(intake, tmp_path):
