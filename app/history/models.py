@@ -138,6 +138,7 @@ answers = Table(
     Column("finished", UtcDateTime),
     # no foreign key: an answer goes with its turn, and never without the one it translates
     Column("translation_of", String(32)),
+    Column("grounding", JSON(none_as_null=True)),
     UniqueConstraint("turn_id", "position"),
 )
 

@@ -77,6 +77,9 @@ class Answer:
     """``None`` while it is being written."""
     translation_of: str | None = None
     """Id of the answer this one says in the other language."""
+    grounding: dict[str, Any] | None = None
+    """How much it depends on its image: ``difference``, ``level`` and ``sentences``; ``None`` if not
+    measured."""
 
 
 @dataclass(frozen=True, slots=True)

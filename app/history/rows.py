@@ -6,18 +6,18 @@ Rows read before a write are locked (``FOR UPDATE``) where the database can; SQL
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, insert, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
-from app.history.models import answers, feedback, images, passages, tags, threads, turns, view_images, views
+from app.history.indexing import unindex_thread
+from app.history.models import answers, images, tags, threads, turns, view_images, views
 from app.history.records import Answer, ImageRecord, StoredView
-from app.history.words import facets_of, feedback_facet, indexed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
 
@@ -29,15 +29,11 @@ __all__ = [
     "check_turn",
     "delete_thread",
     "image_record",
-    "index_answer",
-    "index_judgement",
-    "index_question",
     "insert_answer",
     "insert_thread",
     "insert_turn",
     "new_id",
     "next_position",
-    "passage_number",
     "release_image",
     "tags_of",
     "touch",
@@ -45,7 +41,6 @@ __all__ = [
     "write_answer",
 ]
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _OPEN_STATES = ("streaming", "interrupted")
 """States an answer may still be written in; ``interrupted`` too, because a second process that starts on
 the same history marks the first one's answers, and what the first still writes must not be lost."""
@@ -61,6 +56,7 @@ _ANSWER_COLUMNS = (
     answers.c.started,
     answers.c.finished,
     answers.c.translation_of,
+    answers.c.grounding,
 )
 """In the order of the fields of ``Answer``."""
 
@@ -253,6 +249,7 @@ def delete_thread(connection: Connection, owner: str, thread_id: str) -> list[st
     """Delete a thread with all that hangs from it; returns its images that nobody has any more."""
     used = select(view_images.c.digest).join(turns, view_images.c.turn_id == turns.c.id)
     digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
+    unindex_thread(connection, thread_id)
     connection.execute(delete(threads).where(threads.c.id == thread_id))
     return [digest for digest in digests if release_image(connection, owner, digest)]
 
@@ -267,55 +264,3 @@ def release_image(connection: Connection, owner: str, digest: str) -> bool:
     return (
         connection.execute(select(images.c.digest).where(images.c.digest == digest).limit(1)).first() is None
     )
-
-
-def passage_number(time: datetime) -> int:
-    """Count a moment for the search: microseconds since 1970, so that numbers sort by time."""
-    elapsed = time - _EPOCH
-    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
-
-
-def index_question(connection: Connection, owner: str, turn_id: str) -> None:
-    """Put a question into the search, with the modalities its conversation has shown so far."""
-    turn = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
-    shown = select(images.c.label).join(
-        view_images, and_(view_images.c.digest == images.c.digest, images.c.owner == owner)
-    )
-    shown = shown.join(turns, view_images.c.turn_id == turns.c.id)
-    earlier = and_(turns.c.thread_id == turn.thread_id, turns.c.position <= turn.position)
-    labels = connection.scalars(shown.where(earlier).distinct()).all()
-    words = {"facets": facets_of(owner, labels), "words": indexed(turn.question)}
-    _insert_passage(connection, turn.created, turn_id=turn_id, **words)
-
-
-def index_answer(connection: Connection, answer_id: str) -> None:
-    """Put an ended answer into the search, in place of what was there of it."""
-    connection.execute(delete(passages).where(passages.c.answer_id == answer_id))
-    query = select(answers.c.turn_id, answers.c.text, answers.c.started, passages.c.facets)
-    query = query.join(
-        passages, and_(passages.c.turn_id == answers.c.turn_id, passages.c.answer_id.is_(None))
-    )
-    turn_id, text, started, facets = connection.execute(query.where(answers.c.id == answer_id)).one()
-    words = {"facets": facets, "words": indexed(text)}
-    _insert_passage(connection, started, turn_id=turn_id, answer_id=answer_id, **words)
-    index_judgement(connection, answer_id)
-
-
-def index_judgement(connection: Connection, answer_id: str) -> None:
-    """Let the search choose an ended answer by what was said of it."""
-    mine = passages.c.answer_id == answer_id
-    found = connection.execute(select(passages.c.facets).where(mine)).scalar()
-    said = connection.execute(select(feedback.c.reasons).where(feedback.c.answer_id == answer_id)).scalar()
-    if found is None:
-        return
-    kept = [word for word in found.split() if not word.startswith("f")]
-    kept += [feedback_facet(reason) for reason in ("any", *said)] if said is not None else []
-    if " ".join(kept) != found:
-        connection.execute(update(passages).where(mine).values(facets=" ".join(kept)))
-
-
-def _insert_passage(connection: Connection, time: datetime, **values: str) -> None:
-    number = passage_number(time)
-    while connection.execute(select(passages.c.id).where(passages.c.id == number)).first():
-        number += 1
-    connection.execute(insert(passages).values(id=number, **values))

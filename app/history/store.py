@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import and_, func, insert, or_, select, update
 
-from app.history import rows
+from app.history import indexing, rows
 from app.history.archive import Archiving
 from app.history.audit import Auditing, append
 from app.history.curation import Curation
@@ -92,7 +92,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             found = connection.scalars(select(answers.c.id).where(left)).all()
             connection.execute(update(answers).where(left).values(state="interrupted", finished=_now()))
             for answer_id in found:
-                rows.index_answer(connection, answer_id)
+                indexing.index_answer(connection, answer_id)
         return len(found)
 
     # --- writing a turn -----------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
             turn_id = rows.insert_turn(connection, thread_id, question, shown, now)
             language = fixed or language_of(question)
             answer_id = rows.insert_answer(connection, turn_id, language, backend, now)
-            rows.index_question(connection, owner, turn_id)
+            indexing.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
             append(connection, owner, "asked", turn_id)
         return thread_id, turn_id, answer_id
@@ -205,6 +205,27 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
         with self._database.write(durable=False) as connection:
             rows.write_answer(connection, answer_id, text=storable(text))
 
+    def keep_grounding(self, owner: str, answer_id: str, value: Mapping[str, Any]) -> None:
+        """Store how much an ended answer depends on its image.
+
+        Parameters
+        ----------
+        owner : str
+            Whose conversation the answer stands in.
+        answer_id : str
+            The answer.
+        value : mapping
+            ``difference``, ``level`` and ``sentences``, as JSON.
+
+        Raises
+        ------
+        AnswerNotFoundError
+            If the answer is not there for this owner.
+        """
+        with self._database.write() as connection:
+            rows.check_answer(connection, owner, answer_id)
+            connection.execute(update(answers).where(answers.c.id == answer_id).values(grounding=dict(value)))
+
     def finish(
         self,
         answer_id: str,
@@ -251,7 +272,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing):
                 error_values=None if error_values is None else dict(error_values),
                 finished=now,
             )
-            rows.index_answer(connection, answer_id)
+            indexing.index_answer(connection, answer_id)
             thread_id = select(turns.c.thread_id).join(answers, answers.c.turn_id == turns.c.id)
             rows.touch(connection, thread_id.where(answers.c.id == answer_id).scalar_subquery(), now)
 
