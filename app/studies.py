@@ -163,7 +163,8 @@ def _chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
 
 @contextmanager
 def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) -> Iterator[Volume]:
-    from viewers.volume import read_nifti, volume_of
+    from viewers.assembly import volume_of
+    from viewers.nifti import read_nifti
 
     if source.name.endswith((".nii", ".nii.gz")):
         source.stat()
@@ -174,7 +175,7 @@ def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) 
 
 
 def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> int:
-    from viewers.volume import write_nifti
+    from viewers.nifti import write_nifti
 
     with _opened_volume(settings, options.source, options.series) as volume:
         write_nifti(volume, options.output)

@@ -89,6 +89,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     frames = _frames(parsed, fmt, keyword)
     spacing = display.spacing(dataset, found)
     displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
+    planes = display.frame_planes(dataset, fmt)
     _more_findings(parsed, frames.codec)
     plain = frames.modality_lut is None and all(
         scale.slope == 1 and not scale.intercept for scale in frames.rescale
@@ -105,6 +106,10 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
         "stored_codes": fmt.stored_codes,
         "prefers_stored": plain and fmt.bits_stored <= 8,
         "frames": displays,
+        "planes": planes,
+        "passes": display.frame_passes(dataset, planes),
+        "times_s": display.frame_times(dataset, fmt),
+        "calibrated": display.calibrated_regions(dataset, fmt),
     }
     return frames, lambda read_frames: ImageFacts(findings=(*found, *read_frames.findings), **values)
 

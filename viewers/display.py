@@ -12,15 +12,23 @@ C.11.2 (VOI LUT), C.11.6 (presentation LUT shape).
 from __future__ import annotations
 
 import re
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING, Final
 
 from viewers.attributes import code, get, group_item, integer, items, number, numbers, texts, uid
 from viewers.findings import Finding, finding
-from viewers.geometry import EdgeMarks, PixelSpacingMm, marks_from_cosines, marks_from_letters
+from viewers.geometry import (
+    CalibratedRegion,
+    EdgeMarks,
+    PixelSpacingMm,
+    Region,
+    marks_from_cosines,
+    marks_from_letters,
+)
 from viewers.image import FrameDisplay
 from viewers.luts import voi_luts
 from viewers.pixels import Rescale
+from viewers.stack import passes, slice_plane
 from viewers.vocabulary import (
     BURNED_IN_MODALITIES,
     CODE_FACTS,
@@ -35,10 +43,15 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from viewers.pixels import PixelFormat
+    from viewers.stack import SlicePlane
 
 __all__ = [
     "burned_in",
+    "calibrated_regions",
     "frame_displays",
+    "frame_passes",
+    "frame_planes",
+    "frame_times",
     "inverted",
     "modality",
     "pixel_aspect",
@@ -49,9 +62,23 @@ __all__ = [
 
 _LETTERS: Final = re.compile(r"[LRAPHF]{1,3}")
 _QUADRUPED: Final = re.compile(r"(LE|RT|D|V|CR|CD|M|L|R)+")
+_MAGNIFICATION: Final = "EstimatedRadiographicMagnificationFactor"
+_LONGEST_MS: Final = 3.6e6
+"""Frames more than an hour apart are a mistake of the header."""
 _ASPECT_LIMIT: Final = 10.0
 """Pixels more than ten times longer than wide are mistakes of a header."""
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+_MOST_REGIONS: Final = 64
+_CENTIMETRES: Final = 3
+"""PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
+_PASSES: Final = (
+    ("FrameContentSequence", "TemporalPositionIndex"),
+    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+)
+"""Functional groups that tell frames at one place apart."""
 
 
 def modality(dataset: Dataset) -> str:
@@ -195,11 +222,21 @@ def spacing(dataset: Dataset, found: list[Finding]) -> PixelSpacingMm | None:
     for source, keyword in sources:
         values = numbers(source, keyword) if source is not None else []
         if len(values) == 2:
-            made = _spacing(values[0], values[1], keyword, _calibrated(dataset, keyword))
+            magnified = _magnification(dataset) if keyword == "ImagerPixelSpacing" else None
+            if magnified is not None:
+                made = _spacing(values[0] / magnified, values[1] / magnified, _MAGNIFICATION, calibrated=True)
+            else:
+                made = _spacing(values[0], values[1], keyword, _calibrated(dataset, keyword))
             if made is not None:
                 return made
             _once(found, finding("spacing_unusable"))
     return _ultrasound_spacing(dataset)
+
+
+def _magnification(dataset: Dataset) -> float | None:
+    """How much larger the detector sees the patient, as far as the geometry of the exposure tells."""
+    factor = number(dataset, _MAGNIFICATION)
+    return factor if factor is not None and 1 <= factor <= _ASPECT_LIMIT else None
 
 
 def _spacing(row: float, column: float, source: str, calibrated: bool) -> PixelSpacingMm | None:  # noqa: FBT001
@@ -225,10 +262,81 @@ def _calibrated(dataset: Dataset, keyword: str) -> bool:
 def _ultrasound_spacing(dataset: Dataset) -> PixelSpacingMm | None:
     """Spacing of an ultrasound image with one region whose units are centimetres (PS3.3 C.8.5.5)."""
     regions = items(dataset, "SequenceOfUltrasoundRegions")
-    if len(regions) != 1 or any(integer(regions[0], f"PhysicalUnits{axis}Direction") != 3 for axis in "XY"):
+    return _region_spacing(regions[0]) if len(regions) == 1 else None
+
+
+def _region_spacing(region: Dataset) -> PixelSpacingMm | None:
+    if any(integer(region, f"PhysicalUnits{axis}Direction") != _CENTIMETRES for axis in "XY"):
         return None
-    across, down = (abs(number(regions[0], f"PhysicalDelta{axis}") or 0.0) * 10 for axis in "XY")
+    across, down = (abs(number(region, f"PhysicalDelta{axis}") or 0.0) * 10 for axis in "XY")
     return _spacing(down, across, "SequenceOfUltrasoundRegions", calibrated=True)
+
+
+def calibrated_regions(dataset: Dataset, fmt: PixelFormat) -> tuple[CalibratedRegion, ...]:
+    """Parts of an ultrasound screen whose units are centimetres in both directions (PS3.3 C.8.5.5)."""
+    made = []
+    for item in items(dataset, "SequenceOfUltrasoundRegions")[:_MOST_REGIONS]:
+        known = _region_spacing(item)
+        corners = [integer(item, f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+        if known is None or None in corners:
+            continue
+        left, top, right, bottom = (int(corner or 0) for corner in corners)
+        if 0 <= left < right <= fmt.columns and 0 <= top < bottom <= fmt.rows:
+            made.append(CalibratedRegion(Region(left, top, right - left, bottom - top), known))
+    return tuple(made)
+
+
+def frame_planes(dataset: Dataset, fmt: PixelFormat) -> tuple[SlicePlane | None, ...]:
+    """Collect where each frame lies (PS3.3 C.7.6.2 and C.7.6.16.2.3); empty when none says."""
+    if not _per_frame(dataset):
+        plane = slice_plane(
+            numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
+        )
+        return (plane,) if plane is not None and fmt.frame_count == 1 else ()
+    planes = tuple(_frame_plane(dataset, index) for index in range(fmt.frame_count))
+    return planes if any(plane is not None for plane in planes) else ()
+
+
+def _frame_plane(dataset: Dataset, frame: int) -> SlicePlane | None:
+    place = group_item(dataset, frame, "PlanePositionSequence")
+    facing = group_item(dataset, frame, "PlaneOrientationSequence")
+    if place is None or facing is None:
+        return None
+    return slice_plane(numbers(place, "ImagePositionPatient"), numbers(facing, "ImageOrientationPatient"))
+
+
+def frame_passes(dataset: Dataset, planes: tuple[SlicePlane | None, ...]) -> tuple[int, ...]:
+    """Tell time points, echoes and b-values of an image apart; see :func:`viewers.stack.passes`."""
+    if len(planes) < 2:
+        return ()
+    return passes(planes, [_pass_key(dataset, index) for index in range(len(planes))])
+
+
+def _pass_key(dataset: Dataset, frame: int) -> tuple[float, ...]:
+    found = []
+    for macro, keyword in _PASSES:
+        item = group_item(dataset, frame, macro)
+        value = None if item is None else number(item, keyword)
+        found.append(-1.0 if value is None else value)
+    return tuple(found)
+
+
+def frame_times(dataset: Dataset, fmt: PixelFormat) -> tuple[float, ...]:
+    """Find when each frame of a cine loop begins, in seconds from the first (PS3.3 C.7.6.5); or nothing."""
+    count = fmt.frame_count
+    if count < 2:
+        return ()
+    steps = numbers(dataset, "FrameTimeVector")
+    step = number(dataset, "FrameTime")
+    rate = number(dataset, "RecommendedDisplayFrameRate") or number(dataset, "CineRate")
+    if len(steps) == count and all(0 <= value < _LONGEST_MS for value in steps):
+        # The first entry is the time before the first frame: always 0.
+        return tuple(round(value / 1000, 6) for value in accumulate([0.0, *steps[1:]]))
+    if step is None and rate is not None and rate > 0:
+        step = 1000 / rate
+    if step is None or not 0 < step < _LONGEST_MS:
+        return ()
+    return tuple(round(index * step / 1000, 6) for index in range(count))
 
 
 def pixel_aspect(dataset: Dataset, known: PixelSpacingMm | None) -> float:

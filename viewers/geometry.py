@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "CalibratedRegion",
     "EdgeMarks",
     "PixelSpacingMm",
     "Region",
@@ -86,6 +87,14 @@ class PixelSpacingMm:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedRegion:
+    """A part of a frame with a spacing of its own, such as one of the pictures of an ultrasound screen."""
+
+    region: Region
+    spacing: PixelSpacingMm
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeMarks:
     """Letters L R A P H F (left, right, anterior, posterior, head, feet) at the edges; empty when unknown."""
 
@@ -93,6 +102,21 @@ class EdgeMarks:
     right: str = ""
     top: str = ""
     bottom: str = ""
+
+    def turned(self, rotation: int, *, flipped: bool) -> EdgeMarks:
+        """Return the marks of the picture after it was flipped left to right and then turned clockwise.
+
+        Parameters
+        ----------
+        rotation : int
+            Degrees clockwise, a multiple of 90.
+        """
+        edges = [self.top, self.right, self.bottom, self.left]
+        if flipped:
+            edges[1], edges[3] = edges[3], edges[1]
+        steps = rotation // 90 % 4
+        top, right, bottom, left = edges[-steps:] + edges[:-steps] if steps else edges
+        return EdgeMarks(left, right, top, bottom)
 
 
 def letters(direction: Sequence[float]) -> str:

@@ -10,21 +10,23 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from viewers.errors import FrameOutOfRangeError
-from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx
+from viewers.geometry import CalibratedRegion, EdgeMarks, PixelSpacingMm, SizePx
 from viewers.presets import ct_presets, pixel_windows
 from viewers.window import CodeMap, NamedWindow, VoiLut, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from viewers.findings import Finding
+    from viewers.stack import SlicePlane
 
 __all__ = [
     "ColorFrame",
@@ -35,6 +37,8 @@ __all__ = [
     "Image",
     "ImageFacts",
     "Kind",
+    "Origin",
+    "StackedSource",
     "display_digest",
 ]
 
@@ -84,6 +88,15 @@ class FrameSource(Protocol):
         ...
 
 
+@runtime_checkable
+class StackedSource(Protocol):
+    """A source that has the codes of all frames in one array, which need not be read to be had."""
+
+    def stacked(self) -> tuple[NDArray[np.uint16], tuple[CodeMap, ...]]:
+        """Codes, uint16 (frames, rows, columns), and the code map of each frame."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FrameDisplay:
     """What the header says about one frame."""
@@ -91,6 +104,19 @@ class FrameDisplay:
     marks: EdgeMarks = field(default_factory=EdgeMarks)
     windows: tuple[Window, ...] = ()
     voi_luts: tuple[VoiLut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an image belongs to: keyed pseudonyms, which are the same for the same installation only.
+
+    Not part of what an image is: two installations give it the same digest.
+    """
+
+    study: str = ""
+    series: str = ""
+    space: str = ""
+    """Of the frame of reference: images with the same one lie in the same coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +139,15 @@ class ImageFacts:
     findings: tuple[Finding, ...]
     frames: tuple[FrameDisplay, ...]
     """One entry for each frame."""
+    planes: tuple[SlicePlane | None, ...] = ()
+    """Where each frame lies in the patient; ``None`` for one that does not say; empty when none does."""
+    passes: tuple[int, ...] = ()
+    """Number of the time point, echo or b-value of each frame; empty when there is one for all."""
+    times_s: tuple[float, ...] = ()
+    """When each frame of a cine loop begins, from the first; empty when it is not said."""
+    calibrated: tuple[CalibratedRegion, ...] = ()
+    """Parts of the frames with spacings of their own."""
+    origin: Origin = field(default_factory=Origin)
 
 
 class Image:
@@ -141,6 +176,10 @@ class Image:
             f"<Image {self.digest[:12]} {self.kind} {self.modality} "
             f"{size.width}x{size.height} x {self.frame_count}>"
         )
+
+    def belonging(self, origin: Origin) -> Image:
+        """Return the same image, known to belong to a study and series."""
+        return Image(replace(self._facts, origin=origin), self._source, self.digest)
 
     @property
     def describes(self) -> ImageFacts:
@@ -270,6 +309,26 @@ class Image:
         with self._lock:
             self._keep(index, decoded)
         return decoded
+
+    def stacked(self) -> tuple[NDArray[np.uint16], tuple[CodeMap, ...]]:
+        """Codes of all grey frames, uint16 (frames, rows, columns), and the code map of each.
+
+        Memory-mapped when the image is stored; else every frame is decoded.
+
+        Raises
+        ------
+        ValueError
+            If the image is colour.
+        OpenError
+            If a frame cannot be decoded.
+        """
+        if self.is_color:
+            raise ValueError("frames of colour have no codes")
+        if isinstance(self._source, StackedSource):
+            return self._source.stacked()
+        frames = [self._source.read(index) for index in range(self.frame_count)]
+        grey = [frame for frame in frames if isinstance(frame, GreyFrame)]
+        return np.stack([frame.codes for frame in grey]), tuple(frame.code_map for frame in grey)
 
     def _keep(self, index: int, frame: Frame) -> None:
         if index in self._frames:

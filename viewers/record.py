@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from viewers.findings import TEMPLATES, Finding
-from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx
-from viewers.image import FrameDisplay, ImageFacts
+from viewers.geometry import CalibratedRegion, EdgeMarks, PixelSpacingMm, Region, SizePx
+from viewers.image import FrameDisplay, ImageFacts, Origin
+from viewers.stack import SlicePlane, slice_plane
 from viewers.window import CodeMap, VoiLut, Window
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Types", "code_map_from_json", "code_map_to_json", "facts_from_json", "facts_to_json", "strict"]
 
 Types = type | tuple[type, ...]
+_T = TypeVar("_T")
 _NUMBER: Final = (int, float)
 _FACTS: Final[Mapping[str, Types]] = {
     "kind": str,
@@ -34,7 +36,23 @@ _FACTS: Final[Mapping[str, Types]] = {
     "findings": list,
     "displays": list,
     "frames": list,
+    "planes": list,
+    "passes": list,
+    "times_s": list,
+    "calibrated": list,
+    "origin": dict,
 }
+_SINCE_2: Final[Mapping[str, Any]] = {
+    "planes": [],
+    "passes": [],
+    "times_s": [],
+    "calibrated": [],
+    "origin": asdict(Origin()),
+}
+"""Entries that records of version 1 lack, with what they would say."""
+_ORIGIN: Final[Mapping[str, Types]] = dict.fromkeys(("study", "series", "space"), str)
+_CALIBRATED: Final[Mapping[str, Types]] = {"region": dict, "spacing": dict}
+_REGION: Final[Mapping[str, Types]] = dict.fromkeys(("x", "y", "width", "height"), int)
 _WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
 _VOI_LUT: Final[Mapping[str, Types]] = {"first": int, "table": list, "bits": int, "name": str}
 _SPACING: Final[Mapping[str, Types]] = {"row": _NUMBER, "column": _NUMBER, "source": str, "calibrated": bool}
@@ -84,7 +102,8 @@ def facts_to_json(facts: ImageFacts, *, findings: bool = True) -> dict[str, Any]
     Parameters
     ----------
     findings : bool
-        ``False`` for the content hash, which must not change when more is noticed.
+        ``False`` for the content hash, which must not change when more is noticed, when the installation's
+        key does, or when a version knows entries that say nothing of this image.
     """
     displays = list(dict.fromkeys(facts.frames))
     position = {display: index for index, display in enumerate(displays)}
@@ -101,10 +120,23 @@ def facts_to_json(facts: ImageFacts, *, findings: bool = True) -> dict[str, Any]
         "prefers_stored": facts.prefers_stored,
         "displays": [_display_to_json(display) for display in displays],
         "frames": [position[display] for display in facts.frames],
+        **_since_2(facts),
     }
     if findings:
         record["findings"] = [{"key": found.key, "values": dict(found.values)} for found in facts.findings]
+        record["origin"] = asdict(facts.origin)
+    else:
+        record = {name: value for name, value in record.items() if name not in _SINCE_2 or value}
     return record
+
+
+def _since_2(facts: ImageFacts) -> dict[str, Any]:
+    return {
+        "planes": [plane and [*plane.position_mm, *plane.cosines] for plane in facts.planes],
+        "passes": list(facts.passes),
+        "times_s": list(facts.times_s),
+        "calibrated": [asdict(part) for part in facts.calibrated],
+    }
 
 
 def _display_to_json(display: FrameDisplay) -> dict[str, Any]:
@@ -115,21 +147,24 @@ def _display_to_json(display: FrameDisplay) -> dict[str, Any]:
     }
 
 
-def facts_from_json(value: Any) -> ImageFacts:
+def facts_from_json(value: Any, version: int = 2) -> ImageFacts:
     """Facts from JSON values.
+
+    Parameters
+    ----------
+    version : int
+        Of the record they stand in; entries that version 1 did not have are empty then.
 
     Raises
     ------
     ValueError, TypeError, IndexError, KeyError
         If anything is missing, unknown, wrongly typed or out of range.
     """
-    record = strict(value, _FACTS, _fail)
+    record = strict(_SINCE_2 | value if version < 2 else value, _FACTS, _fail)
     if record["kind"] not in {"dicom", "picture"}:
         raise _fail("kind", "?", "dicom/picture")
     displays = [_display_from_json(item) for item in record["displays"]]
-    spacing = (
-        None if record["spacing"] is None else PixelSpacingMm(**strict(record["spacing"], _SPACING, _fail))
-    )
+    spacing = None if record["spacing"] is None else _spacing_from_json(record["spacing"])
     low, high = record["stored_codes"]
     return ImageFacts(
         kind=record["kind"],
@@ -144,7 +179,37 @@ def facts_from_json(value: Any) -> ImageFacts:
         prefers_stored=record["prefers_stored"],
         findings=tuple(_finding_from_json(item) for item in record["findings"]),
         frames=tuple(displays[index] for index in record["frames"]),
+        planes=_each_frame(record, "planes", [_plane_from_json(item) for item in record["planes"]]),
+        passes=_each_frame(record, "passes", [int(item) for item in record["passes"]]),
+        times_s=_each_frame(record, "times_s", [float(item) for item in record["times_s"]]),
+        calibrated=tuple(_calibrated_from_json(item) for item in record["calibrated"]),
+        origin=Origin(**strict(record["origin"], _ORIGIN, _fail)),
     )
+
+
+def _each_frame(record: dict[str, Any], name: str, found: list[_T]) -> tuple[_T, ...]:
+    if len(found) not in {0, len(record["frames"])}:
+        raise _fail(name, str(len(found)), f"0 or {len(record['frames'])} entries")
+    return tuple(found)
+
+
+def _plane_from_json(value: Any) -> SlicePlane | None:
+    if value is None:
+        return None
+    made = slice_plane([float(item) for item in value[:3]], [float(item) for item in value[3:]])
+    if made is None:
+        raise _fail("planes", "?", "a position and two perpendicular directions")
+    return made
+
+
+def _spacing_from_json(value: Any) -> PixelSpacingMm:
+    return PixelSpacingMm(**strict(value, _SPACING, _fail))
+
+
+def _calibrated_from_json(value: Any) -> CalibratedRegion:
+    record = strict(value, _CALIBRATED, _fail)
+    region = Region(**strict(record["region"], _REGION, _fail))
+    return CalibratedRegion(region, _spacing_from_json(record["spacing"]))
 
 
 def _display_from_json(value: Any) -> FrameDisplay:

@@ -20,7 +20,7 @@ from viewers.errors import (
     UnsupportedImageError,
 )
 from viewers.findings import Finding, finding
-from viewers.image import FrameDisplay, Image, display_digest
+from viewers.image import FrameDisplay, Image, Origin, display_digest
 from viewers.limits import Limits
 from viewers.record import facts_to_json
 from viewers.silence import collected_warnings
@@ -103,6 +103,8 @@ class Series:
     instances: tuple[Instance, ...]
     findings: tuple[Finding, ...] = ()
     limits: Limits = field(default_factory=Limits, repr=False)
+    origin: Origin = field(default_factory=Origin)
+    """Pseudonyms of the study, of this series and of its coordinates."""
 
     @property
     def frame_count(self) -> int:
@@ -121,12 +123,14 @@ class Series:
         OSError
         """
         if self._is_single:
-            return self.instances[0].open(self.limits)
+            return self.instances[0].open(self.limits).belonging(self.origin)
         source = SliceFrames(self.instances, self.limits)
-        facts = source.facts(self.findings)
+        facts = self._facts(source)
         record = facts_to_json(facts, findings=False)
-        planes = repr([instance.plane for instance in source.instances]).encode()
-        return Image(facts, source, display_digest(record, planes, self.id.encode()))
+        return Image(facts, source, display_digest(record, self.id.encode()))
+
+    def _facts(self, source: SliceFrames, read: list[int] | None = None) -> ImageFacts:
+        return replace(source.facts(self.findings, read), origin=self.origin)
 
     @property
     def _is_single(self) -> bool:
@@ -160,14 +164,14 @@ class Series:
                 watch.looking(self.instances[0].index)
             return _keep_image(self.open(), parent, progress)
         source = SliceFrames(self.instances, self.limits, watch)
-        first = source.facts(self.findings)
+        first = self._facts(source)
         _check_bytes(first, self.limits)
         reading = _Reading(source, progress or (lambda _: None))
         return keep(
             parent,
             reading.frames(),
             first.size,
-            lambda: source.facts(self.findings, reading.read),
+            lambda: self._facts(source, reading.read),
             is_color=first.is_color,
         )
 
@@ -255,10 +259,13 @@ class SliceFrames:
         if left_out:
             noticed.append(finding("slices_left_out", count=left_out))
         displays: tuple[FrameDisplay, ...] = tuple(facts.frames[0] for facts in chosen)
+        places = range(len(self.instances)) if read is None else read
+        planes = tuple(self.instances[index].plane for index in places)
         codes = [facts.stored_codes for facts in chosen]
         return replace(
             chosen[0],
             frames=displays,
+            planes=planes if any(plane is not None for plane in planes) else (),
             stored_codes=(min(low for low, _ in codes), max(high for _, high in codes)),
             findings=tuple(dict.fromkeys((*more, *noticed))),
         )

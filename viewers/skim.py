@@ -49,7 +49,7 @@ _DEEPEST: Final = 64
 _LARGEST_VALUE: Final = 2**20
 """Bytes of one attribute that is kept: a lookup table of 65536 entries has 128 KiB."""
 
-IDENTIFIERS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+IDENTIFIERS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 """Looked at for grouping, then forgotten."""
 PER_SLICE: Final = (
     "ImagePositionPatient",
@@ -65,7 +65,10 @@ _DISPLAY: Final = """
     ViewPosition
     PatientPosition ScanningSequence MRAcquisitionType LossyImageCompression SliceThickness
     SpacingBetweenSlices KVP RepetitionTime InversionTime MagneticFieldStrength FlipAngle EchoTime
-    GantryDetectorTilt FrameTime ImageOrientationPatient PatientOrientation
+    GantryDetectorTilt FrameTime FrameTimeVector RecommendedDisplayFrameRate CineRate Units SeriesType
+    EstimatedRadiographicMagnificationFactor DistanceSourceToDetector DistanceSourceToPatient
+    BodyPartThickness CompressionForce EchoTrainLength
+    NumberOfAverages SeriesNumber ImageOrientationPatient PatientOrientation
     PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelSpacingCalibrationType PixelAspectRatio
     SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns BitsAllocated
     BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit

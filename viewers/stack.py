@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SlicePlane", "Stack", "slice_plane"]
+__all__ = ["SlicePlane", "Stack", "passes", "slice_plane"]
 
 _PARALLEL: Final = 1e-3
 """Largest difference of a direction's component between parallel slices: about 0.06 degrees."""
@@ -32,8 +33,10 @@ FEWEST: Final = 3
 """Slices from which distances can be compared: two are always evenly spaced."""
 _UNEVEN: Final = 0.05
 """Largest difference of a step from the median step, as a part of it; positions are written with rounding."""
-_TILT_DEGREES: Final = 0.5
-"""Largest shear: 0.5 degrees moves the ends of a 300 mm stack by 2.6 mm against each other."""
+TILT_DEGREES: Final = 0.5
+"""Shear from which it is told: 0.5 degrees moves the ends of a 300 mm stack by 2.6 mm against each other."""
+_LARGEST_TILT_DEGREES: Final = 45.0
+"""Gantries tilt up to 30 degrees; positions sheared further are a mistake of the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,38 @@ def slice_plane(position: Sequence[float], cosines: Sequence[float]) -> SlicePla
     if marks_from_cosines(cosines) is None:
         return None
     return SlicePlane((position[0], position[1], position[2]), tuple(cosines))
+
+
+def passes(planes: Sequence[SlicePlane | None], keys: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
+    """Give frames numbers, so that those with the same number go through the patient once.
+
+    Frames of several orientations are always told apart. Where a place is taken twice, ``keys`` (time,
+    echo, b-value) tell the frames apart, and their order what the keys leave together.
+
+    Returns
+    -------
+    tuple of int
+        From 0; empty when all frames are one pass, or one does not say where it lies.
+    """
+    if not planes or any(plane is None for plane in planes):
+        return ()
+    known: list[SlicePlane] = []
+    places: list[tuple[int, float]] = []
+    for plane in planes:
+        assert plane is not None  # noqa: S101 - for the type checker: looked at above
+        facing = next((n for n, other in enumerate(known) if plane.parallel(other)), len(known))
+        if facing == len(known):
+            known.append(plane)
+        places.append((facing, round(plane.along(known[facing].normal), 2)))
+    doubled = len(set(places)) < len(places)
+    taken: Counter[tuple[tuple[int, float], tuple[float, ...]]] = Counter()
+    named = []
+    for place, stated in zip(places, keys, strict=True):
+        key = stated if doubled else ()
+        named.append((place[0], key, taken[place, key]))
+        taken[place, key] += 1
+    order = {name: number for number, name in enumerate(sorted(set(named)))}
+    return tuple(order[name] for name in named) if len(order) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +170,13 @@ class Stack:
             smallest, middle, largest = (f"{value:.3f}" for value in uneven)
             raise UnevenSpacingError(smallest=smallest, expected=middle, largest=largest)
         tilt = self.tilt_degrees()
-        if tilt > _TILT_DEGREES:
-            raise GantryTiltError(found=f"{tilt:.1f}", limit=_TILT_DEGREES)
+        if tilt > _LARGEST_TILT_DEGREES:
+            raise GantryTiltError(found=f"{tilt:.1f}", limit=_LARGEST_TILT_DEGREES)
 
     def affine(self) -> NDArray[np.float64]:
         """Matrix, float64 (4, 4), from (column, row, slice, 1) to LPS millimetres.
+
+        A tilted gantry shears it.
 
         Raises
         ------

@@ -60,6 +60,10 @@ class _StoredFrames:
         pixels = self.array[index]
         return GreyFrame(pixels, self.code_maps[index]) if self.code_maps else ColorFrame(pixels)
 
+    def stacked(self) -> tuple[NDArray[np.uint16], tuple[CodeMap, ...]]:
+        """All grey frames; see :class:`viewers.image.StackedSource`."""
+        return self.array, self.code_maps
+
 
 def save(image: Image, folder: Path | str, progress: Callable[[float], None] | None = None) -> None:
     """Store an image as ``folder``; all frames are decoded.

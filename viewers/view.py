@@ -17,9 +17,12 @@ from viewers.errors import (
     RegionOutOfBoundsError,
     ViewMismatchError,
 )
-from viewers.geometry import Region
-from viewers.image import ColorFrame
+from viewers.geometry import PixelSpacingMm, Region, SizePx
+from viewers.image import ColorFrame, GreyFrame
+from viewers.planes import PlaneView, plane_frame, plane_grid
+from viewers.proportions import display_size, squared, turned
 from viewers.record import Types, strict
+from viewers.rules import Rule
 from viewers.vocabulary import known_name
 from viewers.window import VoiLut, Window, build_lut
 
@@ -28,9 +31,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from viewers.image import Image
+    from viewers.geometry import EdgeMarks
+    from viewers.image import Frame, Image
 
-__all__ = ["View", "default_view", "describe_view", "display_size", "render", "render_png"]
+__all__ = [
+    "PlaneView",
+    "View",
+    "default_view",
+    "describe_view",
+    "display_size",
+    "render",
+    "render_png",
+    "shown_frame",
+]
 
 _NUMBER: Final = (int, float)
 _VIEW: Final[Mapping[str, Types]] = {
@@ -40,7 +53,14 @@ _VIEW: Final[Mapping[str, Types]] = {
     "voi_lut": (int, type(None)),
     "inverted": bool,
     "region": (dict, type(None)),
+    "rotation": int,
+    "flipped": bool,
+    "plane": (dict, type(None)),
+    "rule": (dict, type(None)),
 }
+_ADDED: Final[Mapping[str, Any]] = {"rotation": 0, "flipped": False, "plane": None, "rule": None}
+"""Entries that views of earlier versions lack, with what they would say."""
+_ROTATIONS: Final = (0, 90, 180, 270)
 _WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
 _REGION: Final[Mapping[str, Types]] = dict.fromkeys(("x", "y", "width", "height"), int)
 
@@ -60,7 +80,15 @@ class View:
     voi_lut: int | None = None
     inverted: bool = False
     region: Region | None = None
-    """Pixels of the frame's native grid; ``None`` for the whole frame."""
+    """Pixels of the frame's native grid, or of the plane's; ``None`` for all of it."""
+    rotation: int = 0
+    """Degrees clockwise: 0, 90, 180 or 270."""
+    flipped: bool = False
+    """Whether left and right are exchanged, before the rotation."""
+    plane: PlaneView | None = None
+    """A plane through the volume the frame belongs to; ``None`` for the frame itself."""
+    rule: Rule | None = None
+    """How grey levels are laid out as colours; ``None`` for grey as displayed."""
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -81,6 +109,10 @@ class View:
             "voi_lut": self.voi_lut,
             "inverted": self.inverted,
             "region": None if region is None else {name: getattr(region, name) for name in _REGION},
+            "rotation": self.rotation,
+            "flipped": self.flipped,
+            "plane": None if self.plane is None else self.plane.to_json(),
+            "rule": None if self.rule is None else self.rule.to_json(),
         }
 
     @classmethod
@@ -92,8 +124,10 @@ class View:
         InvalidViewError
             If an entry is missing, unknown, wrongly typed, or a window that cannot be.
         """
-        record = strict(value, _VIEW, _invalid)
-        window, region = record["window"], record["region"]
+        record = strict({**_ADDED, **value} if isinstance(value, dict) else value, _VIEW, _invalid)
+        window, region, plane, rule = (record[name] for name in ("window", "region", "plane", "rule"))
+        if record["rotation"] not in _ROTATIONS:
+            raise InvalidViewError(entry="rotation", found="?", expected="0, 90, 180, 270")
         return cls(
             record["image"],
             record["frame"],
@@ -101,6 +135,10 @@ class View:
             record["voi_lut"],
             record["inverted"],
             None if region is None else Region(**strict(region, _REGION, _invalid)),
+            record["rotation"],
+            record["flipped"],
+            None if plane is None else PlaneView.from_json(plane),
+            None if rule is None else Rule.from_json(rule),
         )
 
 
@@ -118,8 +156,8 @@ def _window_from_json(record: dict[str, Any]) -> Window:
         raise InvalidViewError(entry="window", found="?", expected=expected) from error
 
 
-def default_view(image: Image, frame: int = 0) -> View:
-    """Return the view a frame is first shown with: its default window, the whole frame.
+def default_view(image: Image, frame: int = 0, plane: PlaneView | None = None) -> View:
+    """Return the view a frame, or a plane through it, is first shown with: its default window, all of it.
 
     Raises
     ------
@@ -130,21 +168,51 @@ def default_view(image: Image, frame: int = 0) -> View:
     chosen = image.default_window(frame)
     if chosen is None:
         image.frame(frame)
-        return View(image.digest, frame)
+        return View(image.digest, frame, plane=plane)
     window = chosen.transform if isinstance(chosen.transform, Window) else None
-    return View(image.digest, frame, window, chosen.voi_lut, image.inverted_by_default)
+    return View(image.digest, frame, window, chosen.voi_lut, image.inverted_by_default, plane=plane)
 
 
-def _transform(image: Image, view: View) -> Window | VoiLut | None:
-    """Check a view against its image and find what turns values into grey levels."""
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Pixels a view chooses from: those of its frame, or of its plane."""
+
+    size: SizePx
+    spacing: PixelSpacingMm | None
+    pixel_aspect: float
+    marks: EdgeMarks
+
+
+def _grid(image: Image, view: View) -> _Grid:
+    if view.plane is None:
+        return _Grid(image.size, image.spacing, image.pixel_aspect, image.orientation(view.frame))
+    grid = plane_grid(image, view.frame, view.plane)
+    row, column = grid.spacing_mm
+    spacing = PixelSpacingMm(row, column, "ImagePositionPatient", calibrated=True)
+    return _Grid(SizePx(grid.columns, grid.rows), spacing, row / column, grid.marks)
+
+
+def _checked(image: Image, view: View) -> _Grid:
+    """Check a view against its image."""
     if view.image != image.digest:
         raise ViewMismatchError(found=view.image[:12], expected=image.digest[:12])
     if not 0 <= view.frame < image.frame_count:
         raise FrameOutOfRangeError(found=view.frame + 1, count=image.frame_count)
-    if view.region is not None and not view.region.inside(image.size):
-        region, size = view.region, image.size
+    if view.rotation not in _ROTATIONS:
+        raise InvalidViewError(entry="rotation", found=view.rotation, expected="0, 90, 180, 270")
+    grid = _grid(image, view)
+    if view.region is not None and not view.region.inside(grid.size):
+        region, size = view.region, grid.size
         found = f"{region.x}, {region.y}, {region.width} x {region.height}"
         raise RegionOutOfBoundsError(found=found, expected=f"{size.width} x {size.height}")
+    if view.rule is not None:
+        view.rule.check(image)
+    _transform(image, view)
+    return grid
+
+
+def _transform(image: Image, view: View) -> Window | VoiLut | None:
+    """Find what turns values into grey levels."""
     if image.is_color:
         if view.window is not None or view.voi_lut is not None or view.inverted:
             raise InvalidViewError(entry="window", found="grey", expected="colour: none")
@@ -161,11 +229,12 @@ def _transform(image: Image, view: View) -> Window | VoiLut | None:
 
 
 def render(image: Image, view: View) -> NDArray[np.uint8]:
-    """Draw a view: grey levels, cropped to the region, with square pixels.
+    """Draw a view: the region cut out, grey levels, square pixels, then flipped, then turned.
 
-    Pixels that are not square are stretched along their longer side to :func:`display_size`, by linear
-    interpolation between the grey levels of neighbouring pixels along that side, in integers of 1/65536
-    and rounded half up; nothing is ever shrunk. Square pixels are not touched.
+    Pixels that are not square are stretched along their longer side to
+    :func:`~viewers.proportions.display_size`, by linear interpolation between the grey levels of
+    neighbouring pixels along that side, in integers of 1/65536 and rounded half up; nothing is ever
+    shrunk. Square pixels are not touched.
 
     Returns
     -------
@@ -178,47 +247,45 @@ def render(image: Image, view: View) -> NDArray[np.uint8]:
         If the view was made for another image.
     FrameOutOfRangeError, RegionOutOfBoundsError, InvalidViewError
         If the view does not fit the image.
+    VolumeError
+        If it shows a plane and the image is no volume, or the plane is outside of it.
     OpenError
         If the frame cannot be decoded.
     """
-    transform = _transform(image, view)
-    frame = image.frame(view.frame)
+    grid = _checked(image, view)
+    frame = shown_frame(image, view)
     pixels = frame.rgb if isinstance(frame, ColorFrame) else frame.codes
     if view.region is not None:
         region = view.region
         pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
-    if not isinstance(frame, ColorFrame) and transform is not None:
-        pixels = build_lut(frame.code_map, transform, inverted=view.inverted)[pixels]
-    columns, rows = display_size(pixels.shape[1], pixels.shape[0], image.pixel_aspect)
-    drawn = _stretched(_stretched(pixels, rows, axis=0), columns, axis=1)
+    levels = _levels(image, view, frame, pixels)
+    drawn = turned(squared(levels, grid.pixel_aspect), view.rotation, flipped=view.flipped)
     if drawn.ndim == 2:
         drawn = np.repeat(drawn[:, :, None], 3, axis=2)
     return np.ascontiguousarray(drawn, dtype=np.uint8)
 
 
-def display_size(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
-    """Width and height with square pixels: the longer side of the pixels grows, rounded half to even."""
-    if pixel_aspect >= 1:
-        return width, max(height, round(height * pixel_aspect))
-    return max(width, round(width / pixel_aspect)), height
+def shown_frame(image: Image, view: View) -> Frame:
+    """Return the pixels a view chooses from, before region and window: of its frame or of its plane.
+
+    Raises
+    ------
+    FrameOutOfRangeError, VolumeError, OpenError
+        As :func:`render`.
+    """
+    if view.plane is None:
+        return image.frame(view.frame)
+    return plane_frame(image, view.frame, view.plane)[0]
 
 
-def _stretched(pixels: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
-    """Linear interpolation along one axis; integer arithmetic, so that no machine rounds differently."""
-    count = pixels.shape[axis]
-    if length == count:
-        return pixels
-    # Centre of output pixel i in the input, in 1/65536 pixel: (i + 0.5) * count / length - 0.5.
-    position = ((2 * np.arange(length, dtype=np.int64) + 1) * count * 65536 // (2 * length)) - 32768
-    position = np.clip(position, 0, (count - 1) * 65536)
-    low = position >> 16
-    high = np.minimum(low + 1, count - 1)
-    shape = [1] * pixels.ndim
-    shape[axis] = length
-    weight = (position & 65535).reshape(shape)
-    near = np.take(pixels, low, axis=axis).astype(np.int64)
-    far = np.take(pixels, high, axis=axis).astype(np.int64)
-    return np.asarray((near * (65536 - weight) + far * weight + 32768) >> 16, dtype=np.uint8)
+def _levels(image: Image, view: View, frame: Frame, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    transform = _transform(image, view)
+    if not isinstance(frame, GreyFrame) or transform is None:
+        return np.asarray(pixels, np.uint8)
+    if view.rule is None:
+        return np.asarray(build_lut(frame.code_map, transform, inverted=view.inverted)[pixels])
+    tables = [build_lut(frame.code_map, window) for window in view.rule.windows]
+    return np.stack([table[pixels] for table in tables], axis=-1)
 
 
 def render_png(image: Image, view: View) -> bytes:
@@ -245,16 +312,20 @@ def describe_view(image: Image, view: View) -> dict[str, Any]:
         ``modality``; ``body_part``; ``frame`` (from 1) and ``frames``; ``center``, ``width``,
         ``function`` (``None`` without a window); ``voi_lut`` (from 1, or ``None``); ``inverted``;
         ``region_px`` as x, y, width, height (or ``None``); ``region_mm`` as width, height (``None``
-        without spacing or region); ``size_px`` as width, height of what is shown; ``calibrated``.
+        without spacing or region); ``size_px`` as width, height of what is shown; ``calibrated``;
+        ``rotation``, ``flipped``; ``marks`` at the edges as they are on screen; ``plane``,
+        ``position_mm``, ``projection``, ``thickness_mm`` (``None`` without a plane or projection);
+        ``rule`` (its key in the catalogue) and ``channels`` (keys of presets), or ``None``.
 
     Raises
     ------
     ViewError
         If the view does not fit the image.
     """
-    _transform(image, view)
-    window, region, spacing = view.window, view.region, image.spacing
-    shown = (region.width, region.height) if region else (image.size.width, image.size.height)
+    grid = _checked(image, view)
+    window, region, spacing, plane = view.window, view.region, grid.spacing, view.plane
+    shown = (region.width, region.height) if region else (grid.size.width, grid.size.height)
+    marks = grid.marks.turned(view.rotation, flipped=view.flipped)
     return {
         "kind": image.kind,
         "modality": image.modality,
@@ -270,6 +341,15 @@ def describe_view(image: Image, view: View) -> dict[str, Any]:
         "region_mm": _region_mm(region, spacing.column, spacing.row) if region and spacing else None,
         "size_px": list(shown),
         "calibrated": bool(spacing and spacing.calibrated),
+        "rotation": view.rotation,
+        "flipped": view.flipped,
+        "marks": {"left": marks.left, "right": marks.right, "top": marks.top, "bottom": marks.bottom},
+        "plane": plane.plane if plane else None,
+        "position_mm": plane.position_mm if plane else None,
+        "projection": plane.projection if plane else None,
+        "thickness_mm": plane.thickness_mm if plane and plane.projection != "none" else None,
+        "rule": view.rule.key if view.rule else None,
+        "channels": list(view.rule.channels) if view.rule else None,
     }
 
 

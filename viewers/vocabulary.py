@@ -83,6 +83,12 @@ CODE_FACTS: Final[dict[str, frozenset[str]]] = {
         ]
     ),
     "ScanningSequence": _codes("SE IR GR EP RM"),
+    "Units": _codes(
+        """
+    CNTS NONE CM2 CM2ML PCNT CPS BQML MGMINML UMOLMINML MLMING MLG 1CM UMOLML PROPCNTS PROPCPS MLMINML MLML
+    GML STDDEV
+    """
+    ),
     "MRAcquisitionType": _codes("1D 2D 3D"),
     "LossyImageCompression": _codes("00 01"),
 }
@@ -100,6 +106,13 @@ NUMBER_FACTS: Final = (
     "GantryDetectorTilt",
     "BitsStored",
     "FrameTime",
+    "SeriesNumber",
+    "EchoTrainLength",
+    "NumberOfAverages",
+    "BodyPartThickness",
+    "CompressionForce",
+    "DistanceSourceToDetector",
+    "DistanceSourceToPatient",
 )
 """Attributes kept when their value is one finite number."""
 

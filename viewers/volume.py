@@ -1,4 +1,4 @@
-"""A volume of measured values with its place in the patient: planes, projections, NIfTI.
+"""A volume of measured values with its place in the patient, and planes through it.
 
 Arrays are ordered (slice, row, column). The affine maps (column, row, slice, 1) to millimetres in the
 patient: +x left, +y posterior, +z head (LPS). Planes are drawn as radiologists read them: axial seen from
@@ -18,24 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from viewers.errors import TooLargeError, UnsupportedImageError, VolumeError
+from viewers.errors import VolumeError
 from viewers.geometry import EdgeMarks, marks_from_letters
-from viewers.image import GreyFrame
-from viewers.limits import Limits
-from viewers.series import SliceFrames
-from viewers.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from viewers.image import ImageFacts
-    from viewers.series import Series
     from viewers.window import CodeMap
 
-__all__ = ["PLANES", "Plane", "PlaneSlice", "Volume", "read_nifti", "volume_of", "write_nifti"]
+__all__ = ["PLANES", "Plane", "PlaneGrid", "PlaneSlice", "Volume"]
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -53,6 +47,21 @@ _MARKS: Final = {
 }
 _ALIGNED: Final = 1e-3
 """Largest part of a voxel's edge across the patient's axes for planes to be taken without resampling."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaneGrid:
+    """Pixels of the planes of one kind; all have the same."""
+
+    columns: int
+    rows: int
+    spacing_mm: tuple[float, float]
+    """Between rows, between columns."""
+    marks: EdgeMarks
+    affine: NDArray[np.float64]
+    """(column, row, position, 1) to LPS millimetres, float64 (4, 4); the position is in millimetres too."""
+    axis: int
+    """Axis of the patient the position counts along: 0 x, 1 y, 2 z."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,10 +85,13 @@ class Volume:
     ----------
     array : ndarray, shape (slices, rows, columns)
         Rescaled values, e.g. Hounsfield units; int16 when they are whole numbers that fit, else float32.
+        With a ``code_map``: codes, uint16, which may be memory-mapped.
     affine : ndarray of float64, shape (4, 4)
         (column, row, slice, 1) to LPS millimetres.
     describes : ImageFacts, optional
         Of the series it was made of.
+    code_map : CodeMap, optional
+        What codes mean; linear, with a slope above 0, so that the middle of two codes means the middle.
 
     Raises
     ------
@@ -90,6 +102,7 @@ class Volume:
     array: NDArray[Any]
     affine: NDArray[np.float64]
     describes: ImageFacts | None = None
+    code_map: CodeMap | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or not self.array.size:
@@ -97,6 +110,8 @@ class Volume:
         affine = np.asarray(self.affine)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not abs(np.linalg.det(affine)) > 1e-12:
             raise ValueError("an affine is an invertible matrix of 4 x 4 finite numbers")
+        if self.code_map is not None and (self.code_map.table is not None or self.code_map.slope <= 0):
+            raise ValueError("codes of a volume mean values on a rising line")
 
     @functools.cached_property
     def _inverse(self) -> NDArray[np.float64]:
@@ -104,7 +119,7 @@ class Volume:
 
     @functools.cached_property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest value."""
+        """Smallest and largest value; of codes, if it holds codes."""
         return float(self.array.min()), float(self.array.max())
 
     @property
@@ -169,15 +184,48 @@ class Volume:
         VolumeError
             If the plane does not meet the volume.
         """
+        position_mm = self._held(plane, position_mm)
+        return self._straight(plane, position_mm) if self._order else self._oblique(plane, position_mm)
+
+    def _held(self, plane: Plane, position_mm: float) -> float:
+        """Position of the nearest plane inside; half a voxel beyond the edge still counts."""
         low, high = self._bounds[:, _AXES[plane][2]]
         half = min(self.spacing_mm) / 2
         if not low - half <= position_mm <= high + half:
             raise VolumeError(reason=f"{plane} {position_mm:g} mm, {low:g}-{high:g} mm")
-        position_mm = min(max(position_mm, low), high)
-        return self._straight(plane, position_mm) if self._order else self._oblique(plane, position_mm)
+        return float(min(max(position_mm, low), high))
 
-    def project(self, plane: Plane, low_mm: float | None = None, high_mm: float | None = None) -> PlaneSlice:
-        """Maximum intensity projection of the slab between two positions, or of the whole volume.
+    def grid(self, plane: Plane) -> PlaneGrid:
+        """Return the pixels planes of one kind have."""
+        return self._grids[plane]
+
+    @functools.cached_property
+    def _grids(self) -> dict[Plane, PlaneGrid]:
+        return {plane: self._grid(plane) for plane in PLANES}
+
+    def _grid(self, plane: Plane) -> PlaneGrid:
+        (across, across_sign), (down, down_sign), normal = _AXES[plane]
+        order, length = self._order, np.ptp(self._bounds, axis=0)
+        steps = [min(self.spacing_mm)] * 3
+        if order is not None:
+            steps = [abs(float(self.affine[axis, order[axis]])) for axis in range(3)]
+        columns, rows = (math.floor(length[axis] / steps[axis] + 1e-6) + 1 for axis in (across, down))
+        affine = np.zeros((4, 4))
+        affine[across, 0], affine[down, 1] = across_sign * steps[across], down_sign * steps[down]
+        affine[normal, 2] = affine[3, 3] = 1.0
+        for axis, sign in ((across, across_sign), (down, down_sign)):
+            affine[axis, 3] = self._bounds[0 if sign > 0 else 1, axis]
+        return PlaneGrid(columns, rows, (steps[down], steps[across]), _MARKS[plane], affine, normal)
+
+    def reduced(self, plane: Plane, low_mm: float, high_mm: float, ufunc: np.ufunc) -> tuple[PlaneSlice, int]:
+        """Join the planes of a slab with a ufunc such as ``np.maximum``; sums are in wider numbers.
+
+        Returns
+        -------
+        PlaneSlice
+            At the middle of the slab.
+        int
+            How many planes were joined.
 
         Raises
         ------
@@ -185,34 +233,51 @@ class Volume:
             If no plane of the volume lies in the slab.
         """
         positions = self.positions_mm(plane)
-        low = positions[0] if low_mm is None else low_mm
-        high = positions[-1] if high_mm is None else high_mm
-        inside = positions[(positions >= low - 1e-6) & (positions <= high + 1e-6)]
+        inside = positions[(positions >= low_mm - 1e-6) & (positions <= high_mm + 1e-6)]
         if not inside.size:
-            raise VolumeError(reason=f"{plane} {low:g}-{high:g} mm")
-        made = self.reslice(plane, float(inside[0]))
-        most = made.values.copy()
+            raise VolumeError(reason=f"{plane} {low_mm:g}-{high_mm:g} mm")
+        middle = float(inside[0] + inside[-1]) / 2
+        if self._order is not None:
+            return self._slab(plane, inside, middle, ufunc), inside.size
+        wide = _wide(self.array.dtype) if ufunc is np.add else self.array.dtype
+        joined = self.reslice(plane, float(inside[0])).values.astype(wide)
         for position in inside[1:]:
-            np.maximum(most, self.reslice(plane, float(position)).values, out=most)
-        return PlaneSlice(most, made.spacing_mm, made.marks, made.affine)
+            ufunc(joined, self.reslice(plane, float(position)).values, out=joined)
+        return self._made(plane, middle, joined), inside.size
+
+    def _slab(
+        self, plane: Plane, positions: NDArray[np.float64], middle_mm: float, ufunc: np.ufunc
+    ) -> PlaneSlice:
+        order = self._order
+        assert order is not None  # noqa: S101 - for the type checker: the caller looked
+        normal = _AXES[plane][2]
+        ends = (positions[[0, -1]] - self.affine[normal, 3]) / self.affine[normal, order[normal]]
+        first, last = sorted(round(float(end)) for end in ends)
+        axis = 2 - order[normal]
+        part = self.array[(slice(None),) * axis + (slice(first, last + 1),)]
+        wide = _wide(part.dtype) if ufunc is np.add else part.dtype
+        return self._made(plane, middle_mm, self._standing(plane, ufunc.reduce(part, axis=axis, dtype=wide)))
 
     def _straight(self, plane: Plane, position_mm: float) -> PlaneSlice:
         """Plane of a volume that stands along the patient's axes: taken out, flipped, not resampled."""
         order = self._order
         assert order is not None  # noqa: S101 - for the type checker: the caller looked
-        (across, across_sign), (down, down_sign), normal = _AXES[plane]
+        normal = _AXES[plane][2]
         index = (position_mm - self.affine[normal, 3]) / self.affine[normal, order[normal]]
-        values = self._layer(2 - order[normal], index)
+        return self._made(plane, position_mm, self._standing(plane, self._layer(2 - order[normal], index)))
+
+    def _standing(self, plane: Plane, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn a layer of the array as the plane is drawn."""
+        order = self._order
+        assert order is not None  # noqa: S101 - for the type checker: the caller looked
+        (across, across_sign), (down, down_sign), _ = _AXES[plane]
         if order[across] > order[down]:
             # Axes of the array are in the opposite order of the affine's columns.
             values = values.T
-        steps = []
         for axis, sign, place in ((down, down_sign, 0), (across, across_sign, 1)):
-            step = float(self.affine[axis, order[axis]])
-            if step * sign < 0:
+            if self.affine[axis, order[axis]] * sign < 0:
                 values = np.flip(values, place)
-            steps.append(abs(step))
-        return self._made(plane, position_mm, np.ascontiguousarray(values), (steps[0], steps[1]))
+        return np.ascontiguousarray(values)
 
     def _layer(self, axis: int, index: float) -> NDArray[Any]:
         count = self.array.shape[axis]
@@ -230,29 +295,23 @@ class Volume:
             return np.asarray(values.astype(self.array.dtype, copy=False))
         return np.asarray(np.rint(values).astype(self.array.dtype))
 
-    def _made(
-        self, plane: Plane, position_mm: float, values: NDArray[Any], spacing: tuple[float, float]
-    ) -> PlaneSlice:
-        (across, across_sign), (down, down_sign), normal = _AXES[plane]
-        affine = np.zeros((4, 4))
-        affine[across, 0], affine[down, 1] = across_sign * spacing[1], down_sign * spacing[0]
-        affine[normal, 2] = affine[3, 3] = 1.0
-        for axis, sign in ((across, across_sign), (down, down_sign)):
-            affine[axis, 3] = self._bounds[0 if sign > 0 else 1, axis]
-        affine[normal, 3] = position_mm
-        return PlaneSlice(values, spacing, _MARKS[plane], affine)
+    def _made(self, plane: Plane, position_mm: float, values: NDArray[Any]) -> PlaneSlice:
+        grid = self.grid(plane)
+        affine = grid.affine.copy()
+        affine[grid.axis, 3] = position_mm
+        return PlaneSlice(values, grid.spacing_mm, grid.marks, affine)
 
     def _oblique(self, plane: Plane, position_mm: float) -> PlaneSlice:
         """Plane across the voxels: resampled to square pixels as large as the shortest edge of a voxel."""
-        (across, _), (down, _), _ = _AXES[plane]
-        step = min(self.spacing_mm)
-        columns, rows = (
-            math.floor((self._bounds[1, axis] - self._bounds[0, axis]) / step + 1e-6) + 1
-            for axis in (across, down)
-        )
-        frame = self._made(plane, position_mm, np.empty(0), (step, step))
-        values = self._sampled(frame.affine, (columns, rows))
-        return self._made(plane, position_mm, values, (step, step))
+        grid = self.grid(plane)
+        affine = self._made(plane, position_mm, np.empty(0)).affine
+        return self._made(plane, position_mm, self._sampled(affine, (grid.columns, grid.rows)))
+
+    @functools.cached_property
+    def _outside(self) -> float:
+        """What stands for nothing: padding, or else the smallest value."""
+        padding = self.code_map.padding if self.code_map is not None else None
+        return float(padding[0]) if padding is not None else self.range[0]
 
     @functools.cached_property
     def _resampled(self) -> Any:
@@ -280,126 +339,13 @@ class Volume:
             (0.0, 0.0, 0.0),
             (1.0, 1.0, 1.0),
             (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            self.range[0],
+            self._outside,
             # Whole numbers would be cut off, not rounded.
             sitk.sitkFloat32,
         )
         return self._as_stored(sitk.GetArrayFromImage(made)[0])
 
 
-def volume_of(series: Series, progress: Callable[[float], None] | None = None) -> Volume:
-    """Read a series into a volume of rescaled values.
-
-    Raises
-    ------
-    VolumeError
-        If its slices form none, with the numbers.
-    OpenError
-        If a slice cannot be decoded, or all together are larger than the limits.
-    OSError
-    """
-    series.stack.check()
-    source = SliceFrames(series.instances, series.limits)
-    stack = Stack(tuple(instance.plane for instance in source.instances), series.stack.spacing_mm)
-    affine = stack.affine()
-    facts = source.facts(series.findings)
-    if facts.is_color:
-        raise VolumeError(reason="RGB")
-    shape = (len(source.instances), facts.size.height, facts.size.width)
-    if math.prod(shape) * 2 > series.limits.decoded_bytes:
-        raise TooLargeError(
-            quantity="decoded bytes", found=math.prod(shape) * 2, limit=series.limits.decoded_bytes
-        )
-    codes, maps = np.empty(shape, np.uint16), []
-    for index in range(shape[0]):
-        frame = source.read(index)
-        assert isinstance(frame, GreyFrame)  # noqa: S101 - for the type checker: colour was refused
-        codes[index] = frame.codes
-        maps.append(frame.code_map)
-        if progress is not None:
-            progress((index + 1) / shape[0])
-    return Volume(_rescaled(codes, maps), affine, facts)
-
-
-def _rescaled(codes: NDArray[np.uint16], maps: list[CodeMap]) -> NDArray[Any]:
-    """Codes to values; in place when they are whole numbers of 16 bits, which most CT and MR are."""
-    shifts = [_whole_shift(layer, code_map) for layer, code_map in zip(codes, maps, strict=True)]
-    if all(shift is not None for shift in shifts):
-        for layer, shift in zip(codes, shifts, strict=True):
-            np.add(layer, np.uint16((shift or 0) % 65536), out=layer)
-        return codes.view(np.int16)
-    values = np.empty(codes.shape, np.float32)
-    for layer, made, code_map in zip(codes, values, maps, strict=True):
-        made[...] = code_map.values()[layer]
-    return values
-
-
-def _whole_shift(layer: NDArray[np.uint16], code_map: CodeMap) -> int | None:
-    """Find what to add to codes to have values; ``None`` when that is not enough or does not fit."""
-    shift = code_map.intercept - code_map.offset
-    if code_map.table is not None or code_map.slope != 1 or shift != int(shift):
-        return None
-    fits = int(layer.min()) + shift >= -32768 and int(layer.max()) + shift <= 32767
-    return int(shift) if fits else None
-
-
-def read_nifti(path: Path | str, limits: Limits | None = None) -> Volume:
-    """Read a NIfTI file of one volume; its coordinates are turned from RAS to LPS.
-
-    Raises
-    ------
-    UnsupportedImageError
-        If it is no NIfTI file, or has not three axes.
-    TooLargeError
-        Before anything of that size is allocated.
-    """
-    import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-
-    limits = limits or Limits()
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        size = [length for length in reader.GetSize() if length > 1]
-        if len(size) != 3 or reader.GetNumberOfComponents() != 1:
-            raise UnsupportedImageError(found=" x ".join(map(str, reader.GetSize())), expected="3 axes")
-        if math.prod(size) * 4 > limits.decoded_bytes:
-            raise TooLargeError(
-                quantity="decoded bytes", found=math.prod(size) * 4, limit=limits.decoded_bytes
-            )
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise UnsupportedImageError(found="?", expected="NIfTI") from error
-    affine = np.eye(4)
-    direction = np.asarray(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-    affine[:3, :3] = direction * np.asarray(image.GetSpacing()[:3])
-    affine[:3, 3] = image.GetOrigin()[:3]
-    array = sitk.GetArrayFromImage(image).reshape(size[::-1])
-    small = array.dtype.kind in "iu" and array.min() >= -32768 and array.max() <= 32767
-    return Volume(array.astype(np.int16 if small else np.float32, copy=False), affine)
-
-
-def write_nifti(volume: Volume, path: Path | str) -> None:
-    """Write a volume with its affine; ``.nii`` or ``.nii.gz``. Nothing else of the series goes along.
-
-    Raises
-    ------
-    ValueError
-        If the name ends in neither.
-    OSError
-    """
-    import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-
-    if not str(path).endswith((".nii", ".nii.gz")):
-        raise ValueError(f"a NIfTI file ends in .nii or .nii.gz, found {str(path)[-8:]!r}")
-    image = sitk.GetImageFromArray(volume.array)
-    across, row, column = volume.spacing_mm
-    spacing = np.asarray([column, row, across])
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetDirection((volume.affine[:3, :3] / spacing).ravel().tolist())
-    try:
-        sitk.WriteImage(image, str(path), useCompression=str(path).endswith(".gz"))
-    except RuntimeError as error:
-        raise OSError(f"the volume cannot be written: {type(error).__name__}") from error
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a type that holds the sum of 65536 values."""
+    return np.dtype(np.float64) if dtype.kind == "f" else np.dtype(np.int64)

@@ -16,8 +16,9 @@ import pydicom
 
 from tests.benchmarks.table import Row, alternate
 from tests.viewers.phantoms import slice_dataset
+from viewers.assembly import volume_of
 from viewers.study import StudyReader, read_studies
-from viewers.volume import Volume, volume_of
+from viewers.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable

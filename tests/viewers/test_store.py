@@ -219,7 +219,7 @@ def change(folder, edit):
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda record: record.update(version=2),
+        lambda record: record.update(version=3),
         lambda record: record.update(extra=1),
         lambda record: record.pop("digest"),
         lambda record: record["facts"].update(patient="x"),
@@ -232,6 +232,11 @@ def change(folder, edit):
         lambda record: record["facts"].update(findings=[{"key": "x", "values": {}}]),
         lambda record: record["facts"]["spacing"].update(row=0),
         lambda record: record.update(frame_code_map=[]),
+        lambda record: record["facts"].pop("planes"),
+        lambda record: record["facts"].update(planes=[None, None]),
+        lambda record: record["facts"].update(planes=[[0, 0, 0, 1, 0, 0, 1, 0, 0]]),
+        lambda record: record["facts"].update(passes=["x"]),
+        lambda record: record["facts"]["origin"].update(patient="x"),
         lambda record: record["code_maps"][0].update(slope="1"),
         lambda record: record["code_maps"][0].update(table="AAAA"),
     ],
@@ -241,6 +246,21 @@ def test_an_edited_record_is_refused(kept, edit):
     change(kept, edit)
     with pytest.raises(StoredImageError):
         load(kept)
+
+
+def test_version_1_is_still_read(kept):
+    """A record without places, times and pseudonyms loads as the image it was."""
+    newer = load(kept)
+
+    def older(record):
+        record["version"] = 1
+        for name in ("planes", "passes", "times_s", "calibrated", "origin"):
+            del record["facts"][name]
+
+    change(kept, older)
+    image = load(kept)
+    assert (image.digest, image.describes.planes) == (newer.digest, ())
+    assert np.array_equal(render(image, default_view(image)), render(newer, default_view(newer)))
 
 
 def test_edited_or_missing_frames_are_refused(kept):

@@ -241,6 +241,15 @@ def test_description(write):
         "region_mm": [0.75, 2.0],
         "size_px": [3, 4],
         "calibrated": True,
+        "rotation": 0,
+        "flipped": False,
+        "marks": {"left": "A", "right": "P", "top": "H", "bottom": "F"},
+        "plane": None,
+        "position_mm": None,
+        "projection": None,
+        "thickness_mm": None,
+        "rule": None,
+        "channels": None,
     }
 
 
