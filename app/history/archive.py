@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from sqlalchemy import insert, select, update
 
 from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError
-from app.history import rows
+from app.history import indexing, rows
 from app.history.archive_schema import checked
 from app.history.audit import append
 from app.history.lines import LONGEST_TITLE, one_line, storable
@@ -209,6 +209,7 @@ def _answer_json(answer: Answer, place: Mapping[str, int], said: Feedback | None
     return {
         "translation_of": None if original is None else place[original],
         "feedback": judged,
+        "grounding": answer.grounding,
         "text": answer.text,
         "state": answer.state,
         "backend": answer.backend,
@@ -330,7 +331,7 @@ def _insert_turn(
     ]
     question = storable(turn["question"])
     turn_id = rows.insert_turn(connection, thread_id, question, shown, turn["created"])
-    rows.index_question(connection, owner, turn_id)
+    indexing.index_question(connection, owner, turn_id)
     made: list[str] = []
     for place, answer in enumerate(turn["answers"]):
         made.append(rows.new_id())
@@ -339,7 +340,7 @@ def _insert_turn(
         if answer["translation_of"] is not None:
             values["translation_of"] = made[answer["translation_of"]]
         connection.execute(insert(answers).values(id=made[-1], turn_id=turn_id, position=place, **values))
-        rows.index_answer(connection, made[-1])
+        indexing.index_answer(connection, made[-1])
         if answer["feedback"] is not None:
             judged = {**answer["feedback"], "text": storable(answer["feedback"]["text"])}
             connection.execute(insert(feedback).values(answer_id=made[-1], **judged))

@@ -56,7 +56,7 @@ def _today(value: Any) -> Any:
 def _turn_today(turn: Any) -> Any:
     views = [{**{n: v for n, v in view.items() if n != "image"}, "images": [view["image"]]}
              for view in turn["views"]]  # fmt: skip
-    answers = [{**answer, "translation_of": None, "feedback": None} for answer in turn["answers"]]
+    answers = [{**answer, "translation_of": None, "feedback": None, "grounding": None} for answer in turn["answers"]]
     return {**turn, "views": views, "answers": answers}
 
 
@@ -173,6 +173,7 @@ _ANSWER: Final = _shape(
     finished=_time,
     translation_of=_or_none(_number(1000)),
     feedback=_or_none(_FEEDBACK),
+    grounding=_or_none(_json),
 )
 _TURN: Final = _shape(
     question=_text(1_000_000), created=_time, views=_list(_VIEW, 64), answers=_list(_ANSWER, 1000)

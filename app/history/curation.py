@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, insert, select, update
 
 from app.errors import TurnNotFoundError
-from app.history import rows
+from app.history import indexing, rows
 from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
 from app.history.models import answers, feedback, tags, threads, turns
@@ -81,7 +81,7 @@ class Curation:
             new_turn = rows.insert_turn(connection, branch, question, shown, now)
             language = language or language_of(question)
             answer_id = rows.insert_answer(connection, new_turn, language, backend, now)
-            rows.index_question(connection, owner, new_turn)
+            indexing.index_question(connection, owner, new_turn)
             append(connection, owner, "asked", new_turn)
             if rows.check_turn(connection, owner, new_turn).position == 0:
                 connection.execute(
@@ -184,7 +184,7 @@ class Curation:
                         answer_id=answer_id, reasons=given, text=text, created=datetime.now(UTC)
                     )
                 )
-            rows.index_judgement(connection, answer_id)
+            indexing.index_judgement(connection, answer_id)
             append(connection, owner, "judged", answer_id)
 
     def judgements(self, owner: str, thread_id: str) -> dict[str, Feedback]:
@@ -233,7 +233,7 @@ def _copy_turn(
     connection: Connection, owner: str, turn: Row[Any], shown: Iterable[StoredView], branch: str
 ) -> None:
     new_turn = rows.insert_turn(connection, branch, turn.question, shown, turn.created, turn.position)
-    rows.index_question(connection, owner, new_turn)
+    indexing.index_question(connection, owner, new_turn)
     ended = (answers.c.turn_id == turn.id) & (answers.c.state != "streaming")
     query = select(answers).where(ended).order_by(answers.c.position)
     made: dict[str, str] = {}
@@ -247,4 +247,4 @@ def _copy_turn(
             "translation_of": twin_of and made[twin_of],
         }
         connection.execute(insert(answers).values(**values))
-        rows.index_answer(connection, made[row["id"]])
+        indexing.index_answer(connection, made[row["id"]])

@@ -21,6 +21,7 @@ from sqlalchemy import URL, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.errors import StorageForeignError, StorageTooNewError, StorageUnavailableError
+from app.history import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +35,6 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 _BUSY_TIMEOUT_MS: Final = 15_000
 """How long to wait for another process's write; longer than any of ours takes on a slow disk."""
-_PAGES_A_STEP: Final = 500
-"""Pages of the full-text index written in one transaction: 2 MB."""
 _ON_CONNECT: Final = (
     f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",  # first: the next line needs a lock
     "PRAGMA journal_mode=WAL",  # readers never wait for the writer
@@ -134,7 +133,10 @@ class Database:
         """Empty the write-ahead log, which still holds what was deleted; other databases need nothing."""
         if not self._sqlite:
             return
-        self._merge_index()
+        with self.read() as connection:
+            numbers = parts.unswept(connection)
+        for number in numbers:
+            self._merge(number)
         with self._reported(), self._writing, closing(self._engine.raw_connection()) as connection:
             busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:  # another process reads without end; its next checkpoint, or ours, does it
@@ -150,20 +152,18 @@ class Database:
         """
         if self._sqlite:
             with self.write() as connection:
-                connection.exec_driver_sql("INSERT INTO search(search, rank) VALUES ('integrity-check', 1)")
+                parts.check(connection)
 
-    def _merge_index(self) -> None:
-        """Write the full-text index anew, without the words its deleted entries still hold.
+    def _merge(self, number: int) -> None:
+        """Write a part of the full-text index anew, without the words its deleted entries still hold.
 
         It goes in steps of a few megabytes, so that nobody else's question waits for all of it.
         """
-        pages, changed = -_PAGES_A_STEP, 2  # below 0: begin, even where the index sees no need
-        while changed >= 2:  # SQLite's own sign that something was left to do
+        begin = more = True
+        while more:
             with self.write(durable=False) as connection:
-                before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
-                connection.exec_driver_sql("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
-                changed = connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before
-            pages = _PAGES_A_STEP
+                more = parts.merge_step(connection, number, begin=begin)
+            begin = False
 
     @contextmanager
     def _reported(self) -> Iterator[None]:

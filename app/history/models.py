@@ -39,6 +39,7 @@ __all__ = [
     "images",
     "metadata",
     "passages",
+    "prompts",
     "tags",
     "threads",
     "turns",
@@ -179,6 +180,16 @@ feedback = Table(
     metadata,
     Column("answer_id", String(32), ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True),
     Column("reasons", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("owner", String(255), primary_key=True),
+    Column("prompt", String(64), primary_key=True),
+    Column("language", String(2), primary_key=True),
     Column("text", Text, nullable=False),
     Column("created", UtcDateTime, nullable=False),
 )

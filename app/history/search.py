@@ -10,18 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, literal, or_, select, text
+from sqlalchemy import and_, literal, select, text
 
+from app.history import parts
+from app.history.indexing import passage_number
 from app.history.models import answers, passages, threads, turns
 from app.history.records import SearchHit
-from app.history.rows import passage_number
 from app.history.words import asked_words, feedback_facet, marks, modality_facet, owner_facet, snippet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import Connection, Row
 
     from app.history.database import Database
     from app.history.records import FeedbackReason
@@ -89,7 +90,7 @@ class Searching:
             before.number if isinstance(before, SearchHit) else _LAST if before is None else before,
         )
         with self._database.read() as connection:
-            find = _full_text if connection.dialect.name == "sqlite" else _plain
+            find = _full_text if connection.dialect.name == "sqlite" else _vectors
             whose = [owner_facet(name) for name in owners]
             numbers = find(connection, _Wanted(whose, facets, asked, match, first, last, limit))
             found = _messages(connection, owners, numbers)
@@ -122,33 +123,22 @@ def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     owners = " OR ".join(f'"{owner}"' for owner in wanted.owners)
     terms = [f"facets : ({owners})"] + [f'facets : "{facet}"' for facet in wanted.facets]
     terms += [f'words : "{term}"{star}' for term in wanted.terms]
-    statement = text(
-        "SELECT rowid FROM search WHERE search MATCH :terms AND rowid >= :first AND rowid < :last "
-        "ORDER BY rowid DESC LIMIT :limit"
-    )
-    values = {
-        "terms": " AND ".join(terms),
-        "first": wanted.first,
-        "last": wanted.last,
-        "limit": wanted.limit,
-    }
-    return connection.scalars(statement, values).all()
+    return parts.find(connection, " AND ".join(terms), wanted.first, wanted.last, wanted.limit)
 
 
-def _plain(connection: Connection, wanted: _Wanted) -> Sequence[int]:
-    """Numbers of the hits, by comparing the stored words; for databases without such an index."""
-    words, described = _padded(passages.c.words), _padded(passages.c.facets)
-    end = "" if wanted.match == "beginnings" else " "
-    conditions: list[ColumnElement[bool]] = [words.contains(f" {term}{end}") for term in wanted.terms]
-    conditions += [described.contains(f" {facet} ") for facet in wanted.facets]
-    conditions += [or_(*(described.contains(f" {owner} ") for owner in wanted.owners))]
-    conditions += [passages.c.id >= wanted.first, passages.c.id < wanted.last]
-    query = select(passages.c.id).where(*conditions).order_by(passages.c.id.desc())
-    return connection.scalars(query.limit(wanted.limit)).all()
-
-
-def _padded(column: ColumnElement[str]) -> ColumnElement[str]:
-    return literal(" ") + column + literal(" ")
+def _vectors(connection: Connection, wanted: _Wanted) -> Sequence[int]:
+    """Numbers of the hits, by PostgreSQL's index of words; a phrase is then looked for in the text."""
+    star = ":*" if wanted.match == "beginnings" else ""
+    owners = " | ".join(f"'~{owner}'" for owner in wanted.owners)
+    terms = [f"({owners})"] + [f"'~{facet}'" for facet in wanted.facets]
+    terms += [f"'{word}'{star}" for word in wanted.asked]
+    conditions = [text("lexemes @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))]
+    if wanted.match == "phrase":
+        padded = literal(" ") + passages.c.words + literal(" ")
+        conditions.append(padded.contains(f" {' '.join(wanted.asked)} "))
+    query = select(passages.c.id).where(*conditions)
+    query = query.where(passages.c.id >= wanted.first, passages.c.id < wanted.last)
+    return connection.scalars(query.order_by(passages.c.id.desc()).limit(wanted.limit)).all()
 
 
 def _messages(connection: Connection, owners: Sequence[str], numbers: Sequence[int]) -> list[Row[Any]]:

@@ -20,6 +20,7 @@ from app.history.curation import Curation
 from app.history.database import Database
 from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
 from app.history.models import answers, images, tags, threads, turns
+from app.history.prompts import Prompting
 from app.history.records import (
     END_STATES,
     EndState,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["HistoryStore", "title_of"]
 
 
-class HistoryStore(Searching, Curation, Archiving, Auditing):
+class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
     """Conversations of all owners; safe to use from several threads at once.
 
     Parameters
