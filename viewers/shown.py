@@ -37,7 +37,10 @@ class Shown(Protocol):
         ...
 
 
-_KINDS: Final[Mapping[str, tuple[str, str]]] = {"image": ("viewers.view", "View")}
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "image": ("viewers.view", "View"),
+    "slide": ("viewers.slide_view", "SlideView"),
+}
 """Entry that tells a kind -> where its class is."""
 
 

@@ -274,7 +274,8 @@ def _general(page: Any, planes: _Planes, *, inverted: bool) -> Callable[[bytes, 
         decoded = decode_segment(raw, place, jpegtables=tables)[0]
         if decoded is None:
             raise ValueError("no pixels")
-        return np.asarray(decoded)[0]  # of (depth, rows, columns, samples)
+        plane: NDArray[Any] = np.asarray(decoded)[0]  # of (depth, rows, columns, samples)
+        return plane
 
     def decode(raw: bytes, index: int) -> NDArray[np.uint8]:
         pixels = one(raw, index)
@@ -284,7 +285,7 @@ def _general(page: Any, planes: _Planes, *, inverted: bool) -> Callable[[bytes, 
                 for plane in range(1, planes.planes)
             ]
             pixels = np.concatenate([pixels, *rest], axis=2)
-        pixels = pixels[..., :1] if samples == 2 else pixels[..., :4]
+        pixels = pixels[..., :1] if samples == 2 else pixels[..., :4]  # grey with alpha: alpha goes
         rgb = as_rgb(pixels)
         return np.asarray(255 - rgb, np.uint8) if inverted else rgb
 
