@@ -7,7 +7,7 @@ import importlib
 import os
 import platform
 
-NAMES = ("demo_model", "turns", "cold_start", "render", "series", "history", "search")
+NAMES = ("demo_model", "grounding", "turns", "cold_start", "render", "series", "history", "search")
 """Modules of this package, each with ``run() -> (title, rows)``."""
 
 

@@ -1,0 +1,167 @@
+"""How much a stored answer depends on its image: measured after it was shown, kept with it.
+
+In: an owner and the ids of an answer. Out: the value the page shows and the history keeps. A measurement
+takes about as long as reading the conversation once more, so it gives way at once: a new question of the
+same owner ends it, and so does whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from app.errors import AnswerNotFoundError
+from engine.backend import MeasuresGrounding
+from engine.errors import PromptTooLongError
+from engine.messages import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from app.history.records import Answer, Turn
+    from app.history.store import HistoryStore
+    from engine.grounding import ImageDependence
+
+__all__ = ["GroundingService"]
+
+_JUDGED = ("complete", "length", "stopped", "time_limit")
+"""States of answers that are judged: what was said is the model's own, to its end or not."""
+
+
+class Messages(Protocol):
+    """Builds the conversation as the model was given it, the oldest turns left out."""
+
+    def __call__(self, owner: str, turns: Sequence[Turn], left_out: int, /) -> list[Message]:
+        """Messages up to the last turn's question."""
+        ...
+
+
+class GroundingService:
+    """Measures answers of the history.
+
+    Parameters
+    ----------
+    store : HistoryStore
+        Where the answers are, and where the results are kept.
+    backend : object
+        What answered; one that cannot measure (:class:`engine.backend.MeasuresGrounding`) gives ``None``.
+    messages : callable
+        Builds the conversation as the model was given it.
+    adapter_of : callable
+        Adapter that gave an answer, from the words stored with it.
+    """
+
+    def __init__(
+        self,
+        store: HistoryStore,
+        backend: object,
+        messages: Messages,
+        adapter_of: Callable[[str], str | None],
+    ) -> None:
+        self._store = store
+        self._backend = backend
+        self._messages = messages
+        self._adapter_of = adapter_of
+        self._lock = threading.Lock()
+        self._running: dict[str, set[threading.Event]] = {}
+
+    def of(
+        self, owner: str, thread_id: str, answer_id: str, stopped: Callable[[], bool] = bool
+    ) -> dict[str, Any] | None:
+        """Return an answer's value, measured now if it was not before.
+
+        Parameters
+        ----------
+        owner, thread_id, answer_id : str
+            An ended answer.
+        stopped : callable
+            Asked between pieces of work; once it returns ``True`` the work ends.
+
+        Returns
+        -------
+        dict or None
+            ``difference`` (nats a token), ``level`` and ``sentences``; ``None`` if it was stopped, if the
+            answer had no image or no text, is a translation, or if what answered cannot tell.
+
+        Raises
+        ------
+        ThreadNotFoundError, AnswerNotFoundError
+            If the answer is not there for this owner.
+        EngineError
+            If the model fails.
+        """
+        turns, answer = self._find(owner, thread_id, answer_id)
+        if answer.grounding is not None:
+            return answer.grounding
+        backend = self._backend
+        if not isinstance(backend, MeasuresGrounding) or not _is_judged(answer):
+            return None
+        with self._stoppable(owner) as stop:
+            found = self._measure(backend, owner, turns, answer, lambda: stop.is_set() or stopped())
+        if found is None:
+            return None
+        value = asdict(found) | {"sentences": [asdict(sentence) for sentence in found.sentences]}
+        self._store.keep_grounding(owner, answer_id, value)
+        return value
+
+    def stop(self, owner: str) -> None:
+        """End this owner's measurements: something more urgent is to be computed."""
+        with self._lock:
+            for stop in self._running.get(owner, ()):
+                stop.set()
+
+    def close(self) -> None:
+        """End all measurements."""
+        with self._lock:
+            for stops in self._running.values():
+                for stop in stops:
+                    stop.set()
+
+    def _find(self, owner: str, thread_id: str, answer_id: str) -> tuple[Sequence[Turn], Answer]:
+        turns = self._store.load(owner, thread_id).turns
+        for place, turn in enumerate(turns, 1):
+            for answer in turn.answers:
+                if answer.id == answer_id:
+                    return turns[:place], answer
+        raise AnswerNotFoundError(found=answer_id)
+
+    def _measure(
+        self,
+        backend: MeasuresGrounding,
+        owner: str,
+        turns: Sequence[Turn],
+        answer: Answer,
+        stopped: Callable[[], bool],
+    ) -> ImageDependence | None:
+        """Ask with what the model was given: the oldest turns left out until the conversation fits."""
+        adapter = self._adapter_of(answer.backend)
+        for left_out in range(len(turns)):
+            asked = self._messages(owner, turns, left_out)
+            if not any(message.images for message in asked):
+                return None
+            judged = [*asked, Message.of("assistant", answer.text)]
+            try:
+                return backend.image_dependence(judged, stopped, adapter)
+            except PromptTooLongError:
+                if left_out == len(turns) - 1:
+                    raise
+        return None
+
+    @contextmanager
+    def _stoppable(self, owner: str) -> Iterator[threading.Event]:
+        stop = threading.Event()
+        with self._lock:
+            self._running.setdefault(owner, set()).add(stop)
+        try:
+            yield stop
+        finally:
+            with self._lock:
+                self._running[owner].discard(stop)
+                if not self._running[owner]:
+                    del self._running[owner]
+
+
+def _is_judged(answer: Answer) -> bool:
+    return answer.state in _JUDGED and bool(answer.text.strip()) and answer.translation_of is None
