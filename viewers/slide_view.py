@@ -31,6 +31,7 @@ __all__ = [
     "Grid",
     "SlideView",
     "describe_slide_view",
+    "draw_region",
     "plan_grid",
     "render_slide",
     "scale_of",

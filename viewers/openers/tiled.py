@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WHITE", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb"]
 
+_SHARED_FROM: Final = 12
+"""Tiles of a region from which on several threads decode them; a tile's own request never waits for others."""
 WHITE: Final = 255
 """What a place without pixels is drawn as: light passes where no tissue is."""
 
@@ -186,6 +190,12 @@ class Tiles:
         """Close the files."""
         for file in self._files:
             file.close()
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """Threads that decode beside each other: codecs let go of the interpreter while they work."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), "slide-tiles")
 
 
 def _cut(rgb: NDArray[np.uint8], top: int, left: int, region: Region) -> NDArray[np.uint8]:
