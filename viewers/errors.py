@@ -22,6 +22,7 @@ The tree::
     ├── ViewError                      a description of what is on screen that cannot be drawn
     │   ├── InvalidViewError           unknown or wrongly typed entries
     │   ├── FrameOutOfRangeError
+    │   ├── MeasureError               a shape that cannot be measured
     │   ├── RegionOutOfBoundsError
     │   ├── LevelOutOfRangeError
     │   ├── TileOutOfRangeError
@@ -56,6 +57,7 @@ __all__ = [
     "IntakeError",
     "InvalidViewError",
     "LevelOutOfRangeError",
+    "MeasureError",
     "MissingCompanionError",
     "MissingDecoderError",
     "MixedOrientationError",
@@ -271,6 +273,16 @@ class TileOutOfRangeError(ViewError):
 
     key = "viewers.tile_out_of_range"
     template = "Tile {found} does not exist: {expected} was expected. Open the slide again."
+
+
+class MeasureError(ViewError):
+    """A shape that cannot be measured."""
+
+    key = "viewers.measure"
+    template = (
+        "This cannot be measured: {entry} is {found}, expected {expected}. "
+        "Draw it again, wholly inside the picture."
+    )
 
 
 class ViewMismatchError(ViewError):

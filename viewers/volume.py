@@ -161,6 +161,11 @@ class Volume:
         )
         return (order[0], order[1], order[2]) if aligned else None
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether its axes are the patient's, so that planes need no resampling."""
+        return self._order is not None
+
     def positions_mm(self, plane: Plane) -> NDArray[np.float64]:
         """Positions at which the volume has a plane of its own, or, if oblique, as far apart as its voxels.
 
