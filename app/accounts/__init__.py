@@ -1,0 +1,1 @@
+"""Who may use the application: accounts, passwords, sign-ins and what each role may do."""

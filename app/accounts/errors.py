@@ -1,0 +1,104 @@
+"""Errors of accounts and signing in; see :mod:`app.errors` for how they become sentences."""
+
+from __future__ import annotations
+
+from app.errors import AppError
+
+__all__ = [
+    "AccountError",
+    "AccountExistsError",
+    "AccountMissingError",
+    "AccountNameError",
+    "LastAdministratorError",
+    "PasswordUnfitError",
+    "ProviderError",
+    "RateExceededError",
+    "SignInDelayedError",
+    "SignInFailedError",
+    "SignedOutError",
+]
+
+
+class AccountError(AppError):
+    """Something about an account that cannot be done."""
+
+    key = "account.error"
+    template = "This cannot be done with the account: {reason}."
+
+
+class SignInFailedError(AccountError):
+    """Wrong name, wrong password, disabled account: the same error, so that none can be told from another."""
+
+    key = "account.failed"
+    template = "Name or password is wrong, or the account is disabled. Check both, or ask your administrator."
+
+
+class SignInDelayedError(AccountError):
+    """Too many failures; further attempts wait, whether or not there is such an account."""
+
+    key = "account.delayed"
+    template = "There were too many failed attempts. Wait {seconds} seconds, then try again."
+
+
+class SignedOutError(AccountError):
+    """A request without a sign-in that holds."""
+
+    key = "account.signed_out"
+    template = "You are not signed in any more. Sign in again; what you wrote is kept."
+
+
+class RateExceededError(AccountError):
+    """More requests than one person makes."""
+
+    key = "account.rate"
+    template = "There were too many requests in a short time. Wait {seconds} seconds, then try again."
+
+
+class PasswordUnfitError(AccountError):
+    """A new password that is too easy to guess."""
+
+    key = "account.password_unfit"
+    template = (
+        "This password cannot be used: it needs {least} to {most} characters, must not be your name, "
+        "a common password, or the one you had. Choose another one, such as a sentence of four words."
+    )
+
+
+class AccountNameError(AccountError):
+    """A name that no account can have."""
+
+    key = "account.name_unfit"
+    template = (
+        "The name {found} cannot be used: expected 1 to {most} letters, digits, dots, hyphens, underscores "
+        "or @, beginning with a letter or digit. Choose another name."
+    )
+
+
+class AccountExistsError(AccountError):
+    """A name that is taken."""
+
+    key = "account.exists"
+    template = "There is an account {found} already. Choose another name, or reset that account's password."
+
+
+class AccountMissingError(AccountError):
+    """No account of that name."""
+
+    key = "account.missing"
+    template = "There is no account {found}. Check the name: bimedix2 users list shows all of them."
+
+
+class LastAdministratorError(AccountError):
+    """The last one who could let anybody in again."""
+
+    key = "account.last_administrator"
+    template = "{found} is the only administrator who can sign in. Make another administrator first."
+
+
+class ProviderError(AccountError):
+    """The organisation's sign-in did not vouch for somebody, or for nobody this application knows."""
+
+    key = "account.provider"
+    template = (
+        "Signing in with your organisation did not work: {reason}. Try again, or ask your administrator."
+    )
