@@ -3,8 +3,8 @@
 import { mountChat } from "./chat.js";
 import { drawIcons } from "./dom.js";
 import { mountHistory } from "./history.js";
+import { mountViewer } from "./panel.js";
 import { language, onLanguage, page, setLanguage, t, translate } from "./texts.js";
-import { mountViewer } from "./viewer.js";
 
 function mountHeader(element) {
   drawIcons(element);

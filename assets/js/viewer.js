@@ -1,328 +1,77 @@
-// Image viewer: frames by wheel, window by drag, regions, presets; never mirrored in a right-to-left page.
-// What it shows is described by a view, the same value the server renders, the model sees and history keeps.
+// The viewer as the rest of the page knows it: what is on screen, and who shows it.
+// Kinds of viewers register; the one that accepts a shown value takes the stage.
 
-import { Painter } from "./canvas.js";
-import { notice } from "./dialogs.js";
-import { announce, drawIcons, el, listen } from "./dom.js";
-import { frame, imageInfo } from "./frames.js";
-import { draggedWindow, regionBetween } from "./gestures.js";
-import { local, onLanguage, t, translate } from "./texts.js";
-import { acceptFiles, uploadError, uploadFiles } from "./upload.js";
-import { describeView, isInUse, short, thumbnail } from "./view.js";
-import { buildLut, codeValues } from "./window.js";
+import { announce } from "./dom.js";
+import { askServer } from "./server.js";
 
-/** What the rest of the page may ask of the viewer; filled when it is mounted. */
-export const viewer = { view: () => null, show: () => {}, describe: () => "", frames: () => 0 };
+const kinds = new Map();
+let active = null;
 
-export function mountViewer(element) {
-  const part = (name) => element.querySelector(`.${name}`);
-  const [canvas, stage, presets, slider, strip] = ["pixels", "stage", "presets", "frames", "strip"].map(part);
-  const painter = new Painter(canvas);
-  const images = new Map(); // digest -> what the server says of it, in the order they were opened
-  let image = null;
-  let shown = null; // the frame on screen: { index, meta, codes | colors, values }
-  let wanted = 0;
-  let state = { window: null, voiLut: null, inverted: false, region: null };
-  let words = new Uint32Array(65536);
-  let tool = "window";
+/**
+ * A kind of viewer. Elements of the panel marked `data-kind` with its name are seen while it has the stage.
+ *   accepts(shown)  whether a shown value (JSON) is its own
+ *   show(shown)     put the page back exactly there; may be asynchronous
+ *   hide()          another kind takes the stage
+ *   close()         nothing is open any more
+ *   view()          shown value of what is on screen, or null
+ *   describe()      the same in a few characters
+ *   modality()      DICOM modality or the like, "" when there is none
+ *   keys            shortcuts: [{ keys: ["1", "9"], text: "ui.…" }], for the help
+ *   info(digest)    what the server says of a picture; images/{digest} unless given
+ */
+function register(kind, actions) { kinds.set(kind, actions); }
 
-  // --- the view --------------------------------------------------------------------------------
+const kindOf = (shown) => [...kinds].find(([, actions]) => actions.accepts(shown))?.[0] ?? null;
 
-  const view = () => (image && shown ? {
-    image: image.digest, frame: shown.index, window: state.window, voi_lut: state.voiLut, inverted: state.inverted, region: state.region,
-  } : null);
-
-  const describe = () => (image && shown ? [image.modality, describeView(view(), image.frames)].filter(Boolean).join(" · ") : "");
-
-  const changed = () => { drawTexts(); announce("view", view()); };
-
-  const transform = () => (state.voiLut === null ? state.window : shown.meta.windows.find((one) => one.voi_lut === state.voiLut));
-
-  const makeWords = () => {
-    if (!shown.codes) return;
-    const lut = buildLut(shown.meta.code_map, shown.values, transform(), state.inverted);
-    for (let code = 0; code < lut.length; code += 1) words[code] = 0xff000000 | (lut[code] * 0x010101);
-  };
-
-  const paint = () => {
-    if (!shown) return;
-    makeWords();
-    painter.show({ columns: image.columns, rows: image.rows, aspect: image.aspect, codes: shown.codes, colors: shown.colors }, words);
-    changed();
-  };
-
-  // --- opening ---------------------------------------------------------------------------------
-
-  const known = async (digest) => {
-    if (!images.has(digest)) images.set(digest, await imageInfo(digest));
-    return images.get(digest);
-  };
-
-  const show = async (wish) => {
-    try {
-      const next = await known(wish.image);
-      const other = image?.digest !== next.digest;
-      image = next;
-      if (other) { shown = null; painter.zoom = 1; painter.pan = [0, 0]; }
-      slider.max = String(next.frames - 1);
-      slider.hidden = next.frames < 2;
-      part("drop-hint").hidden = true;
-      drawStrip();
-      drawFindings();
-      await go(wish.frame, { window: wish.window, voiLut: wish.voi_lut ?? null, inverted: wish.inverted, region: wish.region ?? null });
-    } catch (error) {
-      if (error.both) { images.delete(wish.image); drawStrip(); }
-      notice(error.both ? local(error.both) : t("ui.server_lost"));
-    }
-  };
-
-  const close = () => {
-    image = null;
-    shown = null;
-    state = { window: null, voiLut: null, inverted: false, region: null };
-    part("drop-hint").hidden = false;
-    slider.hidden = true;
-    painter.show(null, words);
-    drawFindings();
-    changed();
-  };
-
-  const go = async (index, next = null) => {
-    wanted = Math.min(Math.max(index, 0), image.frames - 1);
-    const { digest } = image;
-    const target = wanted;
-    const loaded = await frame(digest, target);
-    if (image?.digest !== digest || target !== wanted) return;
-    if (!loaded.values && loaded.codes) loaded.values = codeValues(loaded.meta.code_map);
-    shown = { index: target, ...loaded };
-    if (next) state = next;
-    if (shown.codes && !state.window && state.voiLut === null) choose(shown.meta.windows.find((one) => one.key === shown.meta.default));
-    if (!shown.codes) state = { ...state, window: null, voiLut: null, inverted: false };
-    slider.value = String(target);
-    paint();
-    for (const near of [target + 1, target - 1]) if (near >= 0 && near < image.frames) frame(digest, near).catch(() => {});
-  };
-
-  const turn = (by) => { if (image) go(wanted + by).catch(() => notice(t("ui.server_lost"))); };
-
-  const upload = async (files) => {
-    if (!files.length) return;
-    const box = part("progress");
-    box.hidden = false;
-    const results = await uploadFiles(files, (name, share) => {
-      box.querySelector("progress").value = share;
-      box.querySelector(".progress-text").textContent = share < 1 ? t("ui.uploading", { name }) : t("ui.loading");
-    });
-    box.hidden = true;
-    for (const result of results) {
-      if (result.image) images.set(result.image.digest, result.image); else notice(uploadError(result, local));
-    }
-    const last = results.findLast((result) => result.image);
-    if (last) await show(last.image.default_view);
-  };
-
-  // --- changing --------------------------------------------------------------------------------
-
-  const choose = (named) => {
-    state.voiLut = named.voi_lut;
-    state.window = named.voi_lut === null ? { center: named.center, width: named.width, function: named.function, name: named.name } : null;
-  };
-
-  const actions = {
-    invert: () => { if (shown.codes) { state.inverted = !state.inverted; paint(); } },
-    clear: () => { state.region = null; paint(); },
-    zoomIn: () => zoom(1.25),
-    zoomOut: () => zoom(0.8),
-    actual: () => { painter.actualSize(); changed(); },
-    fit: () => { painter.fit(); changed(); },
-    reset: () => { if (image) { painter.fit(); show({ ...image.default_view, frame: wanted }); } },
-  };
-
-  const zoom = (factor) => {
-    const box = canvas.getBoundingClientRect();
-    painter.zoomAt(factor, box.left + box.width / 2, box.top + box.height / 2);
-    changed();
-  };
-
-  const setTool = (name) => {
-    tool = name;
-    for (const button of element.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-    stage.dataset.cursor = name;
-  };
-
-  // --- pointers --------------------------------------------------------------------------------
-
-  const pointers = new Map();
-  let drag = null;
-
-  const begin = (event) => {
-    if (!shown) return;
-    canvas.focus();
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (pointers.size === 2) { drag = { kind: "pinch", apart: apart() }; return; }
-    const kind = event.button === 1 || event.shiftKey ? "pan" : event.button === 2 ? "window" : tool;
-    drag = { kind, x: event.clientX, y: event.clientY, from: painter.toImage(event.clientX, event.clientY), before: state.region };
-    if (kind === "window") drag.window = startWindow();
-    event.preventDefault();
-  };
-
-  const apart = () => { const [a, b] = [...pointers.values()]; return { distance: Math.hypot(a[0] - b[0], a[1] - b[1]), x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 }; };
-
-  /** The window a drag starts from; a VOI LUT has no width, so the range of this frame stands in. */
-  const startWindow = () => state.window ?? shown.meta.windows.find((one) => one.key === "full") ?? null;
-
-  const follow = (event) => {
-    if (!pointers.has(event.pointerId)) return;
-    const [lastX, lastY] = pointers.get(event.pointerId);
-    pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (!drag) return;
-    if (drag.kind === "pinch") {
-      const now = apart();
-      painter.zoomAt(now.distance / drag.apart.distance, now.x, now.y);
-      painter.move(now.x - drag.apart.x, now.y - drag.apart.y);
-      drag.apart = now;
-      changed();
-    } else if (drag.kind === "pan") {
-      painter.move(event.clientX - lastX, event.clientY - lastY);
-      changed();
-    } else if (drag.kind === "region") {
-      state.region = regionBetween(drag.from, painter.toImage(event.clientX, event.clientY), image);
-      changed();
-    } else if (drag.window) {
-      state.window = draggedWindow(drag.window, event.clientX - drag.x, event.clientY - drag.y);
-      state.voiLut = null;
-      paint();
-    }
-  };
-
-  const end = (event) => {
-    pointers.delete(event.pointerId);
-    if (drag?.kind === "region" && !state.region) state.region = null;
-    drag = null;
-  };
-
-  canvas.addEventListener("pointerdown", begin);
-  canvas.addEventListener("pointermove", follow);
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("dblclick", () => actions.fit());
-  let turned = 0;
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (!shown) return;
-    if (event.ctrlKey) { painter.zoomAt(Math.exp(-event.deltaY * 0.0015), event.clientX, event.clientY); changed(); return; }
-    // A touchpad sends many small steps where a mouse sends one large one.
-    turned += event.deltaMode ? event.deltaY * 40 : event.deltaY;
-    const steps = Math.trunc(turned / 40);
-    if (!steps) return;
-    turned = 0;
-    turn(Math.sign(steps));
-  }, { passive: false });
-
-  // --- keys, buttons, files --------------------------------------------------------------------
-
-  const keys = {
-    ArrowUp: () => turn(-1), ArrowLeft: () => turn(-1), ArrowDown: () => turn(1), ArrowRight: () => turn(1),
-    PageUp: () => turn(-10), PageDown: () => turn(10), Home: () => turn(-1e6), End: () => turn(1e6),
-    "+": actions.zoomIn, "=": actions.zoomIn, "-": actions.zoomOut, "0": actions.actual,
-    i: actions.invert, r: actions.reset, f: actions.fit, Escape: actions.clear,
-  };
-
-  canvas.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !shown) return;
-    const named = /^[1-9]$/.test(event.key) ? shown.meta.windows[Number(event.key) - 1] : null;
-    if (!named && !keys[event.key]) return;
-    event.preventDefault();
-    if (named) { choose(named); paint(); } else keys[event.key]();
-  });
-
-  element.querySelector(".toolbar").addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button?.dataset.tool) setTool(button.dataset.tool);
-    if (button?.dataset.do && shown) actions[button.dataset.do]();
-  });
-  presets.addEventListener("change", () => {
-    const named = shown?.meta.windows.find((one) => one.key === presets.value);
-    if (named) { choose(named); paint(); }
-  });
-  slider.addEventListener("input", () => turn(Number(slider.value) - wanted));
-
-  acceptFiles(element, upload);
-
-  // --- texts around the image ------------------------------------------------------------------
-
-  const drawTexts = () => {
-    const has = Boolean(image && shown);
-    part("corner.start").textContent = has ? [image.modality, `${image.columns}×${image.rows}`].filter(Boolean).join("\n") : "";
-    const windowText = has && state.window && state.voiLut === null ? `W ${short(state.window.width)}  C ${short(state.window.center)}` : has && state.voiLut !== null ? "VOI LUT" : "";
-    const zoomText = has ? `${Math.round((painter.placement.sx / painter.ratio) * 100)} %` : "";
-    part("corner.end").textContent = [has && image.frames > 1 ? `${shown.index + 1}/${image.frames}` : "", windowText, zoomText].filter(Boolean).join("\n");
-    for (const side of ["top", "right", "bottom", "left"]) part(`mark.${side}`).textContent = has ? shown.meta.marks[side] : "";
-    canvas.setAttribute("aria-label", has ? `${t("ui.viewer_label")}: ${describe()}` : t("ui.viewer_label"));
-    element.querySelector("[data-do=invert]").setAttribute("aria-pressed", String(state.inverted));
-    element.querySelector("[data-do=clear]").disabled = !state.region;
-    slider.setAttribute("aria-valuetext", has ? t("ui.frame_of", { index: shown.index + 1, count: image.frames }) : "");
-    drawRegion();
-    drawPresets();
-  };
-
-  const drawRegion = () => {
-    const shape = element.querySelector(".region-shape");
-    const region = shown && state.region;
-    shape.toggleAttribute("hidden", !region);
-    if (!region) return;
-    const [x, y] = painter.toScreen(region.x, region.y);
-    const [right, bottom] = painter.toScreen(region.x + region.width, region.y + region.height);
-    for (const [name, value] of Object.entries({ x, y, width: right - x, height: bottom - y })) shape.setAttribute(name, value);
-  };
-
-  const presetName = ({ key, name }) => {
-    if (key.startsWith("lut-")) return `VOI LUT ${key.slice(4)}`;
-    if (key.startsWith("file-")) return `${t("preset.file")} ${name || key.slice(5)}`;
-    return t(`preset.${key.replaceAll("-", "_")}`);
-  };
-
-  const drawPresets = () => {
-    const windows = shown?.meta.windows ?? [];
-    presets.style.visibility = windows.length ? "visible" : "hidden";
-    const stamp = document.documentElement.lang + JSON.stringify(windows.map((one) => one.key));
-    presets.disabled = !windows.length;
-    if (presets.dataset.stamp !== stamp) {
-      presets.dataset.stamp = stamp;
-      const custom = el("option", { value: "", disabled: true }, t("ui.window_custom"));
-      presets.replaceChildren(custom, ...windows.map((one) => el("option", { value: one.key }, presetName(one))));
-    }
-    presets.value = windows.find((one) => isInUse(one, state))?.key ?? "";
-  };
-
-  const drawStrip = () => {
-    strip.hidden = images.size < 2;
-    strip.replaceChildren(...[...images.values()].map((one, at) => el("button", {
-      class: "strip-image", "aria-label": t("ui.image_of", { index: at + 1, count: images.size }), "aria-pressed": String(one.digest === image?.digest),
-      onclick: () => show(one.default_view),
-    }, el("img", { src: thumbnail(one.default_view), alt: "", width: 52, height: 52 }))));
-  };
-
-  const drawFindings = () => {
-    const list = part("findings");
-    const findings = image?.findings ?? [];
-    list.hidden = !findings.length;
-    list.dir = document.documentElement.dir;
-    list.replaceChildren(...findings.map((both) => el("li", {}, local(both))));
-  };
-
-  painter.drawn = () => drawRegion();
-  new ResizeObserver(() => painter.resize()).observe(stage);
-  drawIcons(element);
-  setTool("window");
-  listen("thread", async ({ images: digests = [], removed }) => {
-    if (removed) { images.clear(); if (!digests.length) close(); }
-    for (const digest of digests) await known(digest).catch(() => {});
-    drawStrip();
-    announce("images");
-  });
-  onLanguage(() => { translate(element); drawTexts(); drawStrip(); drawFindings(); });
-  Object.assign(viewer, { view, show, describe, painter, frames: (digest) => images.get(digest)?.frames ?? 0 });
+/** Give the stage to a kind; null clears it. */
+function stage(kind) {
+  if (active === kind) return;
+  if (active) kinds.get(active).hide();
+  active = kind;
+  for (const node of document.querySelectorAll("#viewer [data-kind]")) node.hidden = node.dataset.kind !== kind;
 }
+
+async function show(shown) {
+  const kind = kindOf(shown);
+  if (!kind) return;
+  stage(kind);
+  await kinds.get(kind).show(shown);
+}
+
+function close() {
+  for (const actions of kinds.values()) actions.close();
+  stage(null);
+  announce("view", null);
+}
+
+/** What the server says of an opened picture; asked once. */
+async function info(digest, kind = null) {
+  if (!viewer.images.has(digest)) {
+    const ask = kinds.get(kind)?.info ?? (async (one) => (await askServer(`images/${one}`)).json());
+    add(await ask(digest));
+  }
+  return viewer.images.get(digest);
+}
+
+/** Note a picture that was opened. */
+function add(image) {
+  viewer.images.set(image.digest, image);
+  announce("images");
+}
+
+/** What the page may ask of the viewer. */
+export const viewer = {
+  images: new Map(), // digest -> what the server says of it, in the order they were opened
+  register,
+  show,
+  close,
+  info,
+  add,
+  kindOf,
+  active: () => active,
+  view: () => kinds.get(active)?.view() ?? null,
+  describe: () => kinds.get(active)?.describe() ?? "",
+  modality: () => kinds.get(active)?.modality?.() ?? "",
+  frames: (digest) => viewer.images.get(digest)?.frames ?? 0,
+  shortcuts: () => [...kinds.values()].flatMap((actions) => actions.keys ?? []),
+};

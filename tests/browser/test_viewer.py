@@ -70,7 +70,7 @@ def test_the_browsers_table_is_the_servers(open_page):
     """Every code gets the same grey level in the browser and in Python, for every function, byte for byte."""
     page = open_page()
     script = """async ([map, transforms, inverted]) => {
-      const m = await import('/page/js/window.js');
+      const m = await import('/page/js/study/window.js');
       const text = (grey) => btoa(Array.from(grey, (level) => String.fromCharCode(level)).join(''));
       return transforms.map((one) => text(m.buildLut(map, m.codeValues(map), one, inverted)));
     }"""

@@ -1,19 +1,10 @@
 // Frames of images from the server: codes or colours with what they mean, kept within a byte budget.
 
+import { askServer } from "../server.js";
+
 const BUDGET = 384 * 2 ** 20; // a cine loop of 512 x 512 x 2 bytes x 700 frames
 const kept = new Map();
 let bytes = 0;
-
-/** JSON of a route; throws an Error whose `both` holds the server's sentence in both languages. */
-export async function askServer(url, options = {}) {
-  const response = await fetch(url, { credentials: "same-origin", ...options });
-  if (response.ok) return response;
-  const answer = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(`${response.status}`), { both: answer.error });
-}
-
-/** What is known of an image besides its pixels. */
-export const imageInfo = async (digest) => (await askServer(`images/${digest}`)).json();
 
 /** A decoded frame: { meta, codes } for grey, { meta, colors } for colour (one ABGR word a pixel). */
 export function frame(digest, index) {
