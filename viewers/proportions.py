@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["display_size", "squared", "turned"]
+__all__ = ["display_size", "resized", "squared", "turned"]
 
 
 def display_size(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
@@ -35,6 +35,30 @@ def turned(pixels: NDArray[np.uint8], rotation: int, *, flipped: bool) -> NDArra
     if flipped:
         pixels = pixels[:, ::-1]
     return np.rot90(pixels, -(rotation // 90))
+
+
+def resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Make a picture of another size: linear where it grows, the mean of the area where it shrinks.
+
+    In whole numbers, rounded half up, so that no machine rounds differently.
+    """
+    for axis, length in ((0, height), (1, width)):
+        smaller = length < pixels.shape[axis]
+        pixels = _shrunk(pixels, length, axis) if smaller else _stretched(pixels, length, axis)
+    return pixels
+
+
+def _shrunk(pixels: NDArray[np.uint8], length: int, axis: int) -> NDArray[np.uint8]:
+    """Mean of the part of the line each new pixel covers, to the fraction of a pixel."""
+    lines = np.moveaxis(pixels, axis, 0).astype(np.int64)
+    count = lines.shape[0]
+    sums = np.concatenate([np.zeros_like(lines[:1]), np.cumsum(lines, axis=0)])
+    # Sum of the line up to place i * count / length, times length: all whole numbers.
+    whole, part = np.divmod(np.arange(length + 1, dtype=np.int64) * count, length)
+    shape = (-1, *(1,) * (lines.ndim - 1))
+    edges = length * sums[whole] + part.reshape(shape) * lines[np.minimum(whole, count - 1)]
+    made = (2 * np.diff(edges, axis=0) + count) // (2 * count)
+    return np.asarray(np.moveaxis(made, 0, axis), dtype=np.uint8)
 
 
 def _stretched(pixels: NDArray[Any], length: int, axis: int) -> NDArray[Any]:

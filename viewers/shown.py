@@ -39,6 +39,7 @@ class Shown(Protocol):
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "image": ("viewers.view", "View"),
+    "montage": ("viewers.montage", "Montage"),
     "slide": ("viewers.slide_view", "SlideView"),
 }
 """Entry that tells a kind -> where its class is."""
