@@ -54,6 +54,7 @@ __all__ = [
     "ImageNotFoundError",
     "NotAllowedError",
     "NotFoundError",
+    "PromptTextError",
     "SettingsError",
     "StorageError",
     "StorageForeignError",
@@ -258,6 +259,16 @@ class UploadEmptyError(UploadError):
 
     key = "app.upload_empty"
     template = "The file is empty: found 0 bytes, expected an image. Choose another file."
+
+
+class PromptTextError(AppError):
+    """A quick question that cannot be kept as it was sent."""
+
+    key = "app.prompt_text"
+    template = (
+        "This quick question cannot be kept: found {found} characters, expected {expected}. "
+        "Shorten it, or remove another one first."
+    )
 
 
 class UploadIncompleteError(UploadError):

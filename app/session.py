@@ -15,22 +15,23 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-import time
 from collections import OrderedDict
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from app.answer import AnswerUpdate, Run
+from app.conversation import answer_in, messages, not_shown_last, translation, until
 from app.curation_service import CurationService
-from app.errors import AppError, ImageNotFoundError, NotFoundError, TurnNotFoundError
+from app.errors import AppError, ImageNotFoundError, NotFoundError
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
+from app.prompts import PromptBook
 from engine.errors import EngineError, PromptTooLongError
-from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message, Queued, Reading, TextPart
+from engine.messages import GenerationOptions, ImagePart
 from i18n.text import strip_controls
 from viewers.errors import ViewerError
 from viewers.limits import Limits
-from viewers.shown import draw, shown_from_json
+from viewers.shown import draw
 from viewers.store import load as load_image
 from viewers.worker import Intake
 
@@ -38,44 +39,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from app.history.records import EndState, Thread, ThreadSummary, Turn
+    from app.history.records import Language, Thread, ThreadSummary
     from app.model import ModelInfo
     from app.settings import Settings
     from engine.backend import Backend
-    from engine.messages import Event
     from viewers.image import Image
     from viewers.shown import Shown
 
 __all__ = ["AnswerUpdate", "Workspace"]
 
 _LOG = logging.getLogger("bimedix2.session")
-_UPDATE_INTERVAL_S = 0.125
-"""Eight updates a second: what a reader notices, and what a page can draw in a long conversation."""
 _RETRY_TEMPERATURE, _RETRY_TOP_P = 0.6, 0.9
 """Sampling of a regenerated answer: the values the checkpoints' own generation_config.json gives."""
 _OPEN_IMAGES = 16
 """Images kept open per process; their pixels are memory-mapped, so this bounds file handles, not memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerUpdate:
-    """An answer as it stands now; everything in it is in the database already."""
-
-    thread_id: str
-    turn_id: str
-    answer_id: str
-    text: str
-    state: str
-    """``streaming`` or an end state: complete, length, stopped, time_limit, failed."""
-    place_in_queue: int = 0
-    """Above 0 while others are answered first, or while the model still loads."""
-    read_share: float = 0.0
-    """Share of the prompt the model has read, 0 to 1; of interest until the first text."""
-    seconds_left: float | None = None
-    """Estimate until the first text, from the pace on this machine; ``None`` when there is none."""
-    turns_left_out: int = 0
-    """Oldest turns the model was not given, because the conversation no longer fits its context."""
-    error: Exception | None = None
 
 
 class Workspace:
@@ -116,6 +93,8 @@ class Workspace:
         would otherwise find its folder and lose it a moment later."""
         self.curation = CurationService(settings, store, self._files, _neutral_label)
         """Finding, branching, marking, judging, export and import of conversations."""
+        self.prompts = PromptBook(store)
+        """Quick questions."""
 
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
@@ -233,8 +212,14 @@ class Workspace:
 
     # --- answering --------------------------------------------------------------------------------
 
-    def ask(
-        self, owner: str, thread_id: str | None, question: str, views: Sequence[Shown], run_key: str
+    def ask(  # noqa: PLR0917 - the parts of one question
+        self,
+        owner: str,
+        thread_id: str | None,
+        question: str,
+        views: Sequence[Shown],
+        run_key: str,
+        language: Language | None = None,
     ) -> Iterator[AnswerUpdate]:
         """Store a question and stream its answer.
 
@@ -246,6 +231,8 @@ class Workspace:
             What the question is about; views the conversation was given last are not given again.
         run_key : str
             Names this run for :meth:`stop`.
+        language : str, optional
+            Fixed language of the answers of a new conversation; else each follows its question.
 
         Yields
         ------
@@ -254,11 +241,11 @@ class Workspace:
             and keeps the text.
         """
         earlier = self._store.load(owner, thread_id).turns if thread_id else ()
-        fresh = _not_shown_last(earlier, views)
+        fresh = not_shown_last(earlier, views)
         stored = [(view.digests, view.to_json(), self.render(owner, view).digest) for view in fresh]
         text = strip_controls(question).strip()
         thread_id, turn_id, answer_id = self._store.begin_turn(
-            owner, thread_id, text, stored, self._backend.name
+            owner, thread_id, text, stored, self._backend.name, language
         )
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
@@ -267,7 +254,7 @@ class Workspace:
 
         Somebody who asks again wants another answer, so this one is sampled, with a new seed each time.
         """
-        _until(self._store.load(owner, thread_id).turns, turn_id)
+        until(self._store.load(owner, thread_id).turns, turn_id)
         answer_id = self._store.begin_answer(owner, turn_id, self._backend.name)
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
@@ -285,6 +272,26 @@ class Workspace:
         branch, new_turn, answer_id = self._store.edit(owner, thread_id, turn_id, text, self._backend.name)
         yield from self._answer(owner, branch, new_turn, answer_id, run_key)
 
+    def translate(self, owner: str, thread_id: str, answer_id: str, run_key: str) -> Iterator[AnswerUpdate]:
+        """Say an ended answer once more in the other language; the twin is linked to it, and kept.
+
+        The model is given the text alone: nothing of the image can be read into it anew.
+
+        Raises
+        ------
+        AnswerNotFoundError
+            If the conversation holds no such answer of this owner.
+        ValueError
+            If it is still being written.
+        """
+        turn, answer = answer_in(self._store.load(owner, thread_id), answer_id)
+        twin = self._store.begin_translation(owner, answer_id, self._backend.name)
+        language = "en" if answer.language == "ar" else "ar"
+        run = Run(self._store, thread_id, turn.id, twin, answer.translation_of or answer.id)
+        yield from self._written(
+            owner, run, run_key, lambda stop: self._translated(answer.text, language, run, stop)
+        )
+
     def stop(self, owner: str, run_key: str) -> bool:
         """Stop a running answer within one token; ``False`` if none runs under that key."""
         with self._lock:
@@ -296,12 +303,17 @@ class Workspace:
     def _answer(
         self, owner: str, thread_id: str, turn_id: str, answer_id: str, run_key: str
     ) -> Iterator[AnswerUpdate]:
-        run = _Run(self._store, thread_id, turn_id, answer_id)
+        run = Run(self._store, thread_id, turn_id, answer_id)
+        return self._written(owner, run, run_key, lambda stop: self._stream(owner, run, stop))
+
+    def _written(
+        self, owner: str, run: Run, run_key: str, work: Callable[[threading.Event], Iterator[AnswerUpdate]]
+    ) -> Iterator[AnswerUpdate]:
+        """Do the work of an answer; however it ends, its end is stored."""
         with self._stoppable(owner, run_key) as stop:
             try:
                 yield run.update()
-                turns = _until(self._store.load(owner, thread_id).turns, turn_id)
-                yield from self._stream(owner, turns, run, stop)
+                yield from work(stop)
             except GeneratorExit:
                 with suppress(NotFoundError):
                     run.finish("stopped")
@@ -311,17 +323,17 @@ class Workspace:
                     _LOG.exception("the answer failed")
                 yield run.fail(error)
 
-    def _stream(
-        self, owner: str, turns: Sequence[Turn], run: _Run, stop: threading.Event
-    ) -> Iterator[AnswerUpdate]:
+    def _stream(self, owner: str, run: Run, stop: threading.Event) -> Iterator[AnswerUpdate]:
         """Ask the backend, leaving out oldest turns until the conversation fits."""
-        attempts = sum(answer.translation_of is None for answer in turns[-1].answers)
-        options = self._options(attempts)
+        turns = until(self._store.load(owner, run.thread_id).turns, run.turn_id)
+        written = [answer for answer in turns[-1].answers if answer.translation_of is None]
+        language = next(answer.language for answer in written if answer.id == run.answer_id)
+        options = self._options(len(written))
         for left_out in range(len(turns)):
-            events = self._backend.stream(self._messages(owner, turns, left_out), options)
+            asked = messages(turns, left_out, language, lambda view: self.render(owner, view))
             run.turns_left_out = left_out
             try:
-                with closing(events):
+                with closing(self._backend.stream(asked, options)) as events:
                     yield from run.follow(events, stop)
             except PromptTooLongError:
                 # raised before any computing and before any update
@@ -329,6 +341,12 @@ class Workspace:
                     raise
             else:
                 return
+
+    def _translated(
+        self, text: str, language: str, run: Run, stop: threading.Event
+    ) -> Iterator[AnswerUpdate]:
+        with closing(self._backend.stream(translation(text, language), self._options(1))) as events:
+            yield from run.follow(events, stop)
 
     def _options(self, attempts: int) -> GenerationOptions:
         again = attempts > 1
@@ -339,29 +357,6 @@ class Workspace:
             seed=attempts,
             time_limit_s=self.settings.time_limit_s or None,
         )
-
-    def _messages(self, owner: str, turns: Sequence[Turn], left_out: int) -> list[Message]:
-        """Build the conversation the model is given.
-
-        The image shown last before the kept turns goes in front of them, so that a long conversation
-        never loses the picture it is about.
-        """
-        carried = _last_views(turns[:left_out])
-        messages: list[Message] = []
-        for turn in turns[left_out:]:
-            reply = _reply(turn)
-            is_last = turn is turns[-1]
-            if not is_last and not reply:
-                # a question that was never answered would stand where an answer belongs
-                carried = [shown_from_json(item.view) for item in turn.views] or carried
-                continue
-            views = [shown_from_json(item.view) for item in turn.views] or carried
-            carried = []
-            images = [self.render(owner, view) for view in views]
-            messages.append(Message("user", (*images, TextPart(turn.question))))
-            if not is_last:
-                messages.append(Message.of("assistant", reply))
-        return messages
 
     @contextmanager
     def _stoppable(self, owner: str, run_key: str) -> Iterator[threading.Event]:
@@ -376,99 +371,7 @@ class Workspace:
                     del self._stops[owner, run_key]
 
 
-class _Run:
-    """One answer on its way into the database and to the reader, in that order."""
-
-    def __init__(self, store: HistoryStore, thread_id: str, turn_id: str, answer_id: str) -> None:
-        self._store = store
-        self._ids = (thread_id, turn_id, answer_id)
-        self._pieces: list[str] = []
-        self._finished = False
-        self.turns_left_out = 0
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    def update(self, state: str = "streaming", **more: Any) -> AnswerUpdate:
-        return AnswerUpdate(*self._ids, self.text, state, turns_left_out=self.turns_left_out, **more)
-
-    def follow(self, events: Iterator[Event], stop: threading.Event) -> Iterator[AnswerUpdate]:
-        """Store and pass on events, joined to a pace a page can draw; the first piece goes at once."""
-        shown_at = 0.0
-        for event in events:
-            if isinstance(event, Finished):
-                yield self.finish(event.reason, {**asdict(event.usage), **asdict(event.timings)})
-                return
-            if isinstance(event, Delta):
-                self._pieces.append(event.text)
-            if stop.is_set():
-                yield self.finish("stopped")
-                return
-            if isinstance(event, Queued | Reading) or time.monotonic() - shown_at >= _UPDATE_INTERVAL_S:
-                self._store.grow(self._ids[2], self.text)
-                yield self.update(**_progress(event))
-                shown_at = time.monotonic() if self._pieces else 0.0
-        raise EngineError(reason="the backend ended without a final event")
-
-    def finish(self, state: EndState, usage: dict[str, object] | None = None) -> AnswerUpdate:
-        if not self._finished:
-            self._finished = True
-            self._store.finish(self._ids[2], self.text, state, usage=usage)
-        return self.update(state)
-
-    def fail(self, error: Exception) -> AnswerUpdate:
-        """Store why the answer ended; one deleted meanwhile has nowhere to be stored."""
-        known = isinstance(error, EngineError | ViewerError | AppError)
-        key, values = (error.key, error.values) if known else ("app.unexpected", {})  # type: ignore[attr-defined]
-        with suppress(NotFoundError):
-            self._store.finish(
-                self._ids[2],
-                self.text,
-                "failed",
-                error_key=key,
-                error_values={name: str(value) for name, value in values.items()},
-            )
-        return self.update("failed", error=error)
-
-
-def _progress(event: Event) -> dict[str, Any]:
-    """Tell how far the work is before the first text."""
-    if isinstance(event, Queued):
-        return {"place_in_queue": event.place}
-    if isinstance(event, Reading):
-        share = event.tokens_read / event.prompt_tokens
-        return {"read_share": share, "seconds_left": event.seconds_left}
-    return {}
-
-
 def _neutral_label(image: Image) -> str:
     """Name an image by what it is, never by a file name or a header text that may hold a patient's name."""
     part = image.facts.get("BodyPartExamined", "")
     return " ".join(piece for piece in (image.modality or image.kind.upper(), part.title()) if piece)
-
-
-def _until(turns: Sequence[Turn], turn_id: str) -> Sequence[Turn]:
-    """Cut the turns behind the one being answered."""
-    for index, turn in enumerate(turns):
-        if turn.id == turn_id:
-            return turns[: index + 1]
-    raise TurnNotFoundError(found=turn_id)
-
-
-def _reply(turn: Turn) -> str:
-    """Text the conversation goes on from: the newest answer that has any and is no translation."""
-    said = (answer.text for answer in reversed(turn.answers) if answer.translation_of is None)
-    return next((text for text in said if text), "")
-
-
-def _last_views(turns: Sequence[Turn]) -> list[Shown]:
-    for turn in reversed(turns):
-        if turn.views:
-            return [shown_from_json(item.view) for item in turn.views]
-    return []
-
-
-def _not_shown_last(turns: Sequence[Turn], views: Sequence[Shown]) -> list[Shown]:
-    """Keep views the conversation was not just given: a picture twice costs context and says nothing."""
-    return [] if list(views) == _last_views(turns) else list(views)

@@ -25,6 +25,7 @@ from app.history.records import (
     END_STATES,
     EndState,
     ImageRecord,
+    Language,
     StoredView,
     Thread,
     ThreadSummary,
@@ -90,21 +91,26 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
         """
         left = answers.c.state == "streaming"
         with self._database.write() as connection:
+            whose = select(threads.c.id).join(turns, turns.c.thread_id == threads.c.id)
+            whose = whose.where(turns.c.id.in_(select(answers.c.turn_id).where(left))).order_by(threads.c.id)
+            connection.execute(whose.with_for_update(of=threads))
             found = connection.scalars(select(answers.c.id).where(left)).all()
             connection.execute(update(answers).where(left).values(state="interrupted", finished=_now()))
             for answer_id in found:
                 indexing.index_answer(connection, answer_id)
+        self._database.sweep()  # what that process deleted and had no time to sweep
         return len(found)
 
     # --- writing a turn -----------------------------------------------------------------------------
 
-    def begin_turn(
+    def begin_turn(  # noqa: PLR0917 - the parts of one question
         self,
         owner: str,
         thread_id: str | None,
         question: str,
         stored_views: Iterable[StoredView | tuple[str | Sequence[str], Mapping[str, Any], str]],
         backend: str,
+        language: Language | None = None,
     ) -> tuple[str, str, str]:
         """Store a question and an empty answer, in one transaction that is on the disk on return.
 
@@ -120,6 +126,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
             What the question is about.
         backend : str
             What will answer.
+        language : str, optional
+            Fixed language of the answers of a conversation that begins here; see :meth:`answer_in`.
 
         Returns
         -------
@@ -134,16 +142,18 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
         now, question = _now(), storable(question)
         shown = [view if isinstance(view, StoredView) else _stored(*view) for view in stored_views]
         with self._database.write() as connection:
-            for digest in {digest for view in shown for digest in view.images}:
-                rows.check_image(connection, owner, digest)
-            fixed = None
+            for digest in sorted({digest for view in shown for digest in view.images}):
+                rows.check_image(connection, owner, digest, lock=True)
+            fixed = language
             if thread_id is None:
                 thread_id = rows.insert_thread(connection, owner, title_of(question), now)
+                connection.execute(
+                    update(threads).where(threads.c.id == thread_id).values(answer_language=language)
+                )
             else:
                 fixed = rows.check_thread(connection, owner, thread_id, lock=True).answer_language
             turn_id = rows.insert_turn(connection, thread_id, question, shown, now)
-            language = fixed or language_of(question)
-            answer_id = rows.insert_answer(connection, turn_id, language, backend, now)
+            answer_id = rows.insert_answer(connection, turn_id, fixed or language_of(question), backend, now)
             indexing.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
             append(connection, owner, "asked", turn_id)
@@ -263,6 +273,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
             raise ValueError(f"found the state {state!r}, expected one of {', '.join(END_STATES)}")
         now = _now()
         with self._database.write() as connection:
+            rows.lock_thread_of(connection, answer_id)
             rows.write_answer(
                 connection,
                 answer_id,

@@ -1,1 +1,1 @@
-"""Routes of the application beside Gradio's: one module for each topic, joined by :func:`app.web.routes`."""
+"""Routes of the application beside those of Gradio: one module for each topic, joined in the web server."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
-__all__ = ["answered", "in_thread"]
+__all__ = ["answered", "in_thread", "json_body"]
 
 _LOG = logging.getLogger("bimedix2.web")
+_LONGEST_BODY: Final = 64 << 10
+"""Bytes of a JSON body; files travel otherwise."""
 
 
 def in_thread(work: Callable[[Request], Response]) -> Endpoint:
@@ -46,6 +49,29 @@ def answered(work: Endpoint) -> Endpoint:
             return JSONResponse({"error": wire.both(error)}, status)
 
     return endpoint
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Object of a request's JSON body.
+
+    Raises
+    ------
+    UploadTooLargeError
+        If it is longer than 64 KiB.
+    ValueError
+        If it is anything else.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_BODY:
+            raise UploadTooLargeError(found=f"{len(body)} B", limit=f"{_LONGEST_BODY} B")
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004 - a value from outside, not a caller's mistake
+            f"expected a JSON object, found {type(value).__name__}"
+        )
+    return value
 
 
 def _status(error: Exception) -> int:

@@ -43,6 +43,13 @@ class Events:
         except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged by both()
             return gr.skip(), _error(error)
 
+    def list(self, request: gr.Request) -> Values:
+        """Show the list of conversations as it stands now."""
+        try:
+            return self._history(request), gr.skip()
+        except Exception as error:  # noqa: BLE001 - edge
+            return gr.skip(), _error(error)
+
     def refresh(self, event: gr.EventData, request: gr.Request) -> Values:
         """Show a conversation as it stands now, for an answer that another page is waiting for."""
         try:
@@ -89,8 +96,9 @@ class Events:
             thread_id = wire.read(payload, "thread") if payload.get("thread") is not None else None
             question = wire.read(payload, "question", longest=wire.LONGEST_QUESTION)
             views = [shown_from_json(one) for one in wire.read_list(payload, "views")]
+            language = wire.read_language(payload)
             updates = self._workspace.ask(
-                request.username, thread_id, question, views, _run_key(request, run)
+                request.username, thread_id, question, views, _run_key(request, run), language
             )
             yield from self._follow(request, run, updates)
         except Exception as error:  # noqa: BLE001 - edge
@@ -112,6 +120,42 @@ class Events:
         except Exception as error:  # noqa: BLE001 - edge
             yield gr.skip(), _error(error, run)
 
+    def edit(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
+        """Ask a stored question differently, in a branch; the branch is shown, then its answer streams."""
+        run = ""
+        try:
+            payload = event.payload
+            run = wire.read(payload, "run")
+            updates = self._workspace.edit(
+                request.username,
+                wire.read(payload, "thread"),
+                wire.read(payload, "turn"),
+                wire.read(payload, "question", longest=wire.LONGEST_QUESTION),
+                _run_key(request, run),
+            )
+            for position, (history, message) in enumerate(self._follow(request, run, updates)):
+                if position == 0:
+                    yield history, {**self._thread(request, message["thread"]), "run": run}
+                yield gr.skip(), message
+        except Exception as error:  # noqa: BLE001 - edge
+            yield gr.skip(), _error(error, run)
+
+    def twin(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
+        """Stream an answer once more in the other language."""
+        run = ""
+        try:
+            payload = event.payload
+            run = wire.read(payload, "run")
+            updates = self._workspace.translate(
+                request.username,
+                wire.read(payload, "thread"),
+                wire.read(payload, "answer"),
+                _run_key(request, run),
+            )
+            yield from self._follow(request, run, updates)
+        except Exception as error:  # noqa: BLE001 - edge
+            yield gr.skip(), _error(error, run)
+
     def stop(self, event: gr.EventData, request: gr.Request) -> None:
         """Stop a running answer; it ends by itself with what it has said so far."""
         self._workspace.stop(request.username, _run_key(request, wire.read(event.payload, "run")))
@@ -123,18 +167,27 @@ class Events:
             begins = turn is None
             if turn is None:
                 thread = self._workspace.thread(request.username, update.thread_id)
-                turn = next(wire.turn_value(one) for one in thread.turns if one.id == update.turn_id)
+                said = self._workspace.curation.judgements(request.username, update.thread_id)
+                turn = next(wire.turn_value(one, said) for one in thread.turns if one.id == update.turn_id)
             turn = wire.updated(turn, update)
             message = {"kind": "update", "run": run, "thread": update.thread_id, "turn": turn}
             yield self._history(request) if begins else gr.skip(), message
 
     def _history(self, request: gr.Request) -> dict[str, Any]:
-        threads = self._workspace.threads(request.username)
-        return {"serial": time.monotonic_ns(), "threads": wire.threads_value(threads)}
+        page = self._workspace.curation.threads(request.username)
+        return {
+            "serial": time.monotonic_ns(),
+            "threads": wire.threads_value(page.threads),
+            "more": page.more,
+        }
 
     def _thread(self, request: gr.Request, thread_id: str | None) -> dict[str, Any]:
-        thread = self._workspace.thread(request.username, thread_id) if thread_id else None
-        value = wire.thread_value(thread) if thread else None
+        value = None
+        if thread_id:
+            thread = self._workspace.curation.show(request.username, thread_id)
+            value = wire.thread_value(
+                thread, self._workspace.curation.judgements(request.username, thread_id)
+            )
         return {"kind": "thread", "serial": time.monotonic_ns(), "thread": value}
 
 

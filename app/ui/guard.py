@@ -42,7 +42,7 @@ _SESSIONS: Final = 10_000
 """Sessions remembered; as many as Gradio keeps state for."""
 _YEAR_S: Final = 365 * 24 * 3600
 
-_OWN_ROUTES: Final = ("/upload", "/images/", "/shown/", "/page/", "/healthz")
+_OWN_ROUTES: Final = ("/upload", "/images/", "/shown/", "/history/", "/prompts", "/page/", "/healthz")
 _GRADIO_ROUTES: Final = (
     "/assets/",
     "/static/",
@@ -190,7 +190,7 @@ class _Answer:
         self._extra = list(headers)
         self._head = head
         self._is_page = path == "/"
-        if self._is_page or path.startswith(("/images/", "/shown/", "/upload")):
+        if self._is_page or path.startswith(("/images/", "/shown/", "/upload", "/history/", "/prompts")):
             self._extra.append((b"cache-control", b"no-store"))
         elif path.startswith("/page/"):
             self._extra.append((b"cache-control", b"no-cache"))

@@ -28,9 +28,9 @@ def build_page(events: Events) -> gr.Blocks:
         with gr.Column(elem_id="page"):
             _part("header", ())
             with gr.Row(elem_id="workbench"):
-                history = _part("history", ("open", "rename", "remove"))
+                history = _part("history", ("open", "rename", "remove", "list"))
                 _part("viewer", ())
-                chat = _part("chat", ("ask", "again", "stop", "refresh"))
+                chat = _part("chat", ("ask", "again", "edit", "twin", "stop", "refresh"))
         light = {
             "queue": False,
             "show_progress": "hidden",
@@ -47,9 +47,12 @@ def build_page(events: Events) -> gr.Blocks:
         page.load(events.load, None, [history, chat], **light)
         history.open(events.open, None, [history, chat], **light)
         history.rename(events.rename, None, [history, chat], **light)
+        history.list(events.list, None, [history, chat], **light)
         history.remove(events.remove, None, [history, chat], **light)
         chat.ask(events.ask, None, [history, chat], **streamed)
         chat.again(events.again, None, [history, chat], **streamed)
+        chat.edit(events.edit, None, [history, chat], **streamed)
+        chat.twin(events.twin, None, [history, chat], **streamed)
         chat.refresh(events.refresh, None, [history, chat], **light)
         chat.stop(events.stop, None, None, **light)
     page.queue(default_concurrency_limit=None)

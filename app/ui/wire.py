@@ -7,25 +7,30 @@ or answers.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from app.errors import user_text
 from i18n.catalogue import LOCALES, Catalogue
+from i18n.parity import differences
 from i18n.text import isolate_measurements
 from viewers.view import default_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from app.history.records import Answer, Thread, ThreadSummary, Turn
-    from app.session import AnswerUpdate
+    from app.answer import AnswerUpdate
+    from app.history.records import Answer, Feedback, Language, SearchHit, Thread, ThreadSummary, Turn
     from viewers.image import Image
 
 __all__ = [
     "LONGEST_QUESTION",
     "both",
+    "hit_value",
     "image_value",
     "read",
+    "read_language",
     "read_list",
     "thread_value",
     "threads_value",
@@ -73,6 +78,20 @@ def read_list(payload: Any, name: str, *, most: int = _MOST_VIEWS) -> list[Any]:
     return value
 
 
+def read_language(payload: Any) -> Language | None:
+    """Language named by a payload; ``None`` if it names none.
+
+    Raises
+    ------
+    ValueError
+        If it names one the application does not speak.
+    """
+    value = payload.get("language") if isinstance(payload, dict) else None
+    if value not in (None, *LOCALES):
+        raise ValueError(f"expected one of {', '.join(LOCALES)} as 'language'")
+    return value
+
+
 def image_value(image: Image) -> dict[str, Any]:
     """Return what the viewer needs before it asks for the first frame."""
     catalogue = Catalogue()
@@ -98,27 +117,72 @@ def _readable(values: Mapping[str, str | float]) -> dict[str, str | int]:
 
 def threads_value(threads: Sequence[ThreadSummary]) -> list[dict[str, Any]]:
     """Conversations for the history column."""
-    return [{"id": one.id, "title": one.title, "updated": one.updated.isoformat()} for one in threads]
+    return [
+        {
+            "id": one.id,
+            "title": one.title,
+            "updated": one.updated.isoformat(),
+            "pinned": one.pinned,
+            "tags": one.tags,
+            "study": one.study,
+        }
+        for one in threads
+    ]
 
 
-def thread_value(thread: Thread) -> dict[str, Any]:
-    """Return one conversation, whole."""
-    return {"id": thread.id, "title": thread.title, "turns": [turn_value(turn) for turn in thread.turns]}
+def hit_value(hit: SearchHit) -> dict[str, Any]:
+    """Return a hit of the search: its excerpt in pieces, the words found marked."""
+    return {
+        "number": hit.number,
+        "thread": hit.thread_id,
+        "title": hit.title,
+        "turn": hit.turn_id,
+        "answer": hit.answer_id,
+        "created": hit.created.isoformat(),
+        "pieces": _pieces(hit.excerpt, hit.marks),
+        "cut": hit.is_cut,
+    }
 
 
-def turn_value(turn: Turn) -> dict[str, Any]:
+def _pieces(text: str, marks: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Cut a text at its marks; measurements are isolated in the whole, wherever a mark cuts them."""
+    shown = isolate_measurements(text)
+    places, at = [], 0
+    for character in text:
+        at = shown.index(character, at)  # only control characters were added
+        places.append(at)
+        at += 1
+    cuts = [0, *(place for mark in marks for place in mark), len(text)]
+    edges = [places[cut] if cut < len(places) else len(shown) for cut in cuts]
+    edges[0] = 0
+    pieces = [(shown[start:end], index % 2 == 1) for index, (start, end) in enumerate(pairwise(edges))]
+    return [{"text": piece, "marked": marked} for piece, marked in pieces if piece]
+
+
+def thread_value(thread: Thread, judgements: Mapping[str, Feedback]) -> dict[str, Any]:
+    """Return one conversation, whole, with what was said of its answers."""
+    return {
+        "id": thread.id,
+        "title": thread.title,
+        "language": thread.answer_language,
+        "turns": [turn_value(turn, judgements) for turn in thread.turns],
+    }
+
+
+def turn_value(turn: Turn, judgements: Mapping[str, Feedback]) -> dict[str, Any]:
     """Return one question with its views and answers."""
+    texts = {answer.id: answer.text for answer in turn.answers}
     return {
         "id": turn.id,
         "question": isolate_measurements(turn.question),
         "views": [stored.view for stored in turn.views],
-        "answers": [_answer_value(answer) for answer in turn.answers],
+        "answers": [_answer_value(answer, texts, judgements.get(answer.id)) for answer in turn.answers],
     }
 
 
 def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
     """Return a turn's value with the answer that is being written as it stands now."""
-    answer = {
+    answer: dict[str, Any] = {
         "id": update.answer_id,
         "text": isolate_measurements(update.text),
         "state": update.state,
@@ -127,19 +191,34 @@ def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
         "queue": update.place_in_queue,
         "read": update.read_share,
         "seconds": update.seconds_left,
+        "translation_of": update.translation_of,
+        "differences": [],
     }
+    if update.translation_of and update.state != "streaming":
+        original = next((one["text"] for one in turn["answers"] if one["id"] == update.translation_of), "")
+        answer["differences"] = _differences(original, update.text)
     others = [one for one in turn["answers"] if one["id"] != update.answer_id]
     return {**turn, "answers": [*others, answer]}
 
 
-def _answer_value(answer: Answer) -> dict[str, Any]:
+def _answer_value(answer: Answer, texts: Mapping[str, str], judgement: Feedback | None) -> dict[str, Any]:
+    original = texts.get(answer.translation_of or "")
+    is_written = answer.state != "streaming"
     return {
         "id": answer.id,
         "text": isolate_measurements(answer.text),
         "state": answer.state,
         "error": _stored_error(answer),
         "left_out": 0,
+        "translation_of": answer.translation_of,
+        "differences": _differences(original, answer.text) if original and is_written else [],
+        "judgement": judgement and {"reasons": judgement.reasons, "text": judgement.text},
     }
+
+
+def _differences(original: str, text: str) -> list[dict[str, Any]]:
+    """Return what a translation changed that it must not; found anew each time, so nothing can go stale."""
+    return [asdict(one) for one in differences(original, text)]
 
 
 def _stored_error(answer: Answer) -> dict[str, str] | None:

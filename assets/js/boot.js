@@ -17,8 +17,14 @@
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const asked = new URLSearchParams(location.search).get("__theme");
+  const isTheme = (value) => value === "dark" || value === "light";
+  let chosen = (() => { try { return localStorage.getItem("bimedix2-theme"); } catch { return null; } })();
   const setTheme = () => {
-    root.dataset.theme = asked === "dark" || asked === "light" ? asked : dark.matches ? "dark" : "light";
+    root.dataset.theme = isTheme(asked) ? asked : isTheme(chosen) ? chosen : dark.matches ? "dark" : "light";
+  };
+  const switchTheme = () => {
+    root.dataset.theme = chosen = root.dataset.theme === "dark" ? "light" : "dark";
+    try { localStorage.setItem("bimedix2-theme", chosen); } catch { /* private mode: as long as the page */ }
   };
   setTheme();
   dark.addEventListener("change", setTheme);
@@ -27,6 +33,7 @@
   const waiting = [];
   window.bimedix2 = {
     setDocumentLanguage: setLanguage,
+    switchTheme,
     mount: (...part) => waiting.push(part),
     start(mount) { this.mount = mount; waiting.splice(0).forEach((part) => mount(...part)); },
   };

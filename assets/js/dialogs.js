@@ -1,4 +1,4 @@
-// Questions the page asks back, and short notices. Native <dialog>: focus stays inside, Escape cancels.
+// Questions the page asks back, menus and short notices. Native <dialog>: focus stays inside, Escape cancels.
 
 import { el, icon } from "./dom.js";
 import { t } from "./texts.js";
@@ -9,27 +9,65 @@ export function confirmDialog(question, action) {
   return openDialog([el("p", {}, t(question))], yes).then((answer) => answer === "yes");
 }
 
-/** Ask for a line of text; resolves to it, or null. */
-export function textDialog(label, value) {
-  const input = el("input", { type: "text", maxlength: 200, required: true, dir: "auto", id: "dialog-text" });
+/** Ask for a line of text; resolves to it, or null. An empty line counts only where it is `optional`. */
+export function textDialog(label, value, { optional = false } = {}) {
+  const input = el("input", { type: "text", maxlength: 200, required: !optional, dir: "auto", id: "dialog-text" });
   input.value = value;
   const yes = el("button", { class: "button primary", value: "yes" }, t("ui.save"));
   const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), input], yes);
   input.select();
-  return asked.then((answer) => (answer === "yes" && input.value.trim() ? input.value.trim() : null));
+  return asked.then((answer) => (answer === "yes" && (optional || input.value.trim()) ? input.value.trim() : null));
 }
 
-function openDialog(content, yes) {
-  const no = el("button", { class: "button", value: "no", formnovalidate: true }, t("ui.cancel"));
-  const dialog = el("dialog", { class: "dialog" }, el("form", { method: "dialog" }, ...content, el("div", { class: "dialog-buttons" }, no, yes)));
+/** Ask for a longer text; resolves to it, or null. Ctrl+Enter saves. */
+export function longTextDialog(label, value, action = "ui.save", maxlength = 8000) {
+  const area = el("textarea", { maxlength, required: true, dir: "auto", id: "dialog-text", rows: 5 });
+  area.value = value;
+  const yes = el("button", { class: "button primary", value: "yes" }, t(action));
+  const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), area], yes);
+  area.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); yes.click(); } });
+  area.focus();
+  return asked.then((answer) => (answer === "yes" && area.value.trim() ? area.value.trim() : null));
+}
+
+/** Ask with own content; resolves to "yes" or something else. Without `yes` there is only a way out. */
+export function openDialog(content, yes, { wide = false } = {}) {
+  const no = el("button", { class: "button", value: "no", formnovalidate: true }, t(yes ? "ui.cancel" : "ui.close"));
+  const dialog = el("dialog", { class: wide ? "dialog wide" : "dialog" }, el("form", { method: "dialog" }, ...content, el("div", { class: "dialog-buttons" }, no, yes)));
+  const heading = dialog.querySelector("h2, label, p");
+  if (heading) { heading.id ||= "dialog-heading"; dialog.setAttribute("aria-labelledby", heading.id); }
   // A form's first button answers Enter: in a question that destroys something that is "cancel".
   document.getElementById("page").append(dialog);
   dialog.showModal();
-  const input = dialog.querySelector("input");
-  if (input) input.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); yes.click(); } });
+  const input = dialog.querySelector("input[type=text]");
+  if (input && yes) input.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); yes.click(); } });
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue); });
   });
+}
+
+/** Menu at a button: arrows move, Escape and a click elsewhere close it. Items: { icon, key, run, danger }. */
+export function menu(anchor, items) {
+  const close = () => { box.remove(); document.removeEventListener("pointerdown", away, true); anchor.setAttribute("aria-expanded", "false"); };
+  const away = (event) => { if (!box.contains(event.target)) close(); };
+  const choose = (run) => () => { close(); if (anchor.isConnected) anchor.focus(); run(); };
+  const box = el("div", { class: "menu", role: "menu" }, ...items.map((one) => el("button", { type: "button", role: "menuitem", tabindex: -1, class: one.danger ? "danger" : null, onclick: choose(one.run) }, one.icon ? icon(one.icon) : null, el("span", { dir: "auto" }, one.text ?? t(one.key)))));
+  const place = anchor.getBoundingClientRect();
+  document.getElementById("page").append(box);
+  const size = box.getBoundingClientRect();
+  const fits = place.bottom + size.height < innerHeight;
+  box.style.top = `${fits ? place.bottom + 2 : Math.max(place.top - size.height - 2, 4)}px`;
+  box.style.left = `${Math.min(Math.max(document.documentElement.dir === "rtl" ? place.left : place.right - size.width, 4), innerWidth - size.width - 4)}px`;
+  anchor.setAttribute("aria-expanded", "true");
+  const buttons = [...box.children];
+  buttons[0].focus();
+  box.addEventListener("keydown", (event) => {
+    const at = buttons.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
+    if (event.key === "Escape" || event.key === "Tab") { event.preventDefault(); event.stopPropagation(); close(); anchor.focus(); }
+    else if (to !== undefined) { event.preventDefault(); buttons.at(to % buttons.length).focus(); }
+  });
+  document.addEventListener("pointerdown", away, true);
 }
 
 /** Show a notice until it is closed; errors are spoken at once. */

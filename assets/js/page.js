@@ -2,6 +2,7 @@
 
 import { mountChat } from "./chat.js";
 import { drawIcons } from "./dom.js";
+import { mountKeyboard, showHelp } from "./help.js";
 import { mountHistory } from "./history.js";
 import { mountViewer } from "./panel.js";
 import { language, onLanguage, page, setLanguage, t, translate } from "./texts.js";
@@ -9,7 +10,13 @@ import { language, onLanguage, page, setLanguage, t, translate } from "./texts.j
 function mountHeader(element) {
   drawIcons(element);
   element.querySelector(".demonstration").hidden = !page.model.demonstration;
-  element.querySelector(".language").addEventListener("click", () => setLanguage(language() === "ar" ? "en" : "ar"));
+  element.querySelector(".language").addEventListener("click", switchLanguage);
+  element.querySelector(".help").addEventListener("click", showHelp);
+  const theme = element.querySelector(".theme");
+  const drawTheme = () => theme.setAttribute("aria-pressed", String(document.documentElement.dataset.theme === "dark"));
+  theme.addEventListener("click", () => { window.bimedix2.switchTheme(); drawTheme(); });
+  drawTheme();
+  mountKeyboard(switchLanguage);
   element.querySelector(".drawer").addEventListener("click", (event) => {
     const open = document.getElementById("workbench").toggleAttribute("data-drawer");
     event.currentTarget.setAttribute("aria-expanded", String(open));
@@ -21,6 +28,8 @@ function mountHeader(element) {
     button.lang = language() === "ar" ? "en" : "ar";
   });
 }
+
+const switchLanguage = () => setLanguage(language() === "ar" ? "en" : "ar");
 
 /** The embedded model has a name of its own in each language; any other goes by its folder's. */
 const modelName = () => (page.model.name === "demonstration model" ? t("ui.demonstration_model") : page.model.name);

@@ -16,3 +16,6 @@ export const short = (number) => String(Math.abs(number) >= 100 ? Math.round(num
 /** Whether a named window of a frame is the one in use. */
 export const isInUse = (named, state) => named.voi_lut === state.voiLut
   && (state.voiLut !== null || ["center", "width", "function"].every((name) => named[name] === state.window?.[name]));
+
+/** Digests of every picture a shown value of any kind needs, each once. */
+export const digestsOf = (shown) => [...new Set(shown.image ? [shown.image] : shown.slide ? [shown.slide] : (shown.montage ?? []).flatMap(digestsOf))];

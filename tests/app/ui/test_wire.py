@@ -36,7 +36,7 @@ def test_a_question_asked_is_the_question_shown(workspace):
     """What was stored comes back as values a browser can read, answers included."""
     for update in workspace.ask("local", None, "Which side?", [], "run"):
         thread_id = update.thread_id
-    value = wire.thread_value(workspace.thread("local", thread_id))
+    value = wire.thread_value(workspace.thread("local", thread_id), {})
     assert json.loads(json.dumps(value)) == value
     assert value["turns"][0]["question"] == "Which side?"
     assert value["turns"][0]["answers"][0]["state"] == "complete"

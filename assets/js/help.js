@@ -1,0 +1,54 @@
+// Keyboard: the shortcuts of the whole page, and the list of all of them on "?".
+
+import { openDialog } from "./dialogs.js";
+import { announce, el } from "./dom.js";
+import { t } from "./texts.js";
+
+const PAGE = [
+  { keys: ["?"], key: "ui.help" },
+  { keys: ["/"], key: "ui.key_question" },
+  { keys: ["S"], key: "ui.search" },
+  { keys: ["N"], key: "ui.new_conversation" },
+  { keys: ["V"], key: "ui.key_viewer" },
+  { keys: ["L"], key: "ui.key_language" },
+  { keys: ["Esc"], key: "ui.key_stop" },
+];
+const QUESTION = [
+  { keys: ["Enter"], key: "ui.ask" },
+  { keys: ["Shift", "Enter"], key: "ui.key_new_line" },
+];
+let groups = [{ title: "ui.keys_page", shortcuts: PAGE }, { title: "ui.keys_question", shortcuts: QUESTION }];
+let isOpen = false;
+
+/** Add a part's shortcuts to the list: [{ keys: ["Shift", "W"], key: text }]; one group a title. */
+export function describeShortcuts(title, shortcuts) {
+  groups = [...groups.filter((one) => one.title !== title), { title, shortcuts }];
+}
+
+export async function showHelp() {
+  if (isOpen) return;
+  isOpen = true;
+  const rows = groups.flatMap(({ title, shortcuts }) => [el("h3", {}, t(title)), ...shortcuts.map(({ keys, key }) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, ...keys.flatMap((one, at) => [at ? " + " : "", el("kbd", {}, one)]))))]);
+  await openDialog([el("h2", {}, t("ui.help")), el("dl", { class: "shortcuts", tabindex: 0 }, ...rows)], null, { wide: true });
+  isOpen = false;
+}
+
+/** Whether a key belongs to what is being typed, or to a dialog that is open. */
+const isTyping = (target) => target.closest?.("input:not([type=checkbox], [type=range]), textarea, select, dialog, .menu, [contenteditable]");
+
+export function mountKeyboard(switchLanguage) {
+  const click = (selector) => document.querySelector(`${selector}:not([hidden])`)?.click();
+  const focus = (selector) => document.querySelector(selector)?.focus();
+  const actions = {
+    "?": showHelp, "/": () => focus("#chat .question"), s: () => focus("#history .search"),
+    n: () => announce("new"), v: () => focus("#viewer .pixels"), l: switchLanguage, Escape: () => click("#chat .stop"),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
+    // letters by their place too: a keyboard in Arabic writes other letters with the same keys
+    const named = actions[event.key] ?? (/^Key[A-Z]$/.test(event.code) && !/^[a-z]$/i.test(event.key) ? actions[event.code.slice(3).toLowerCase()] : event.key === "؟" ? showHelp : actions[event.key.toLowerCase()]);
+    if (!named) return;
+    event.preventDefault();
+    named();
+  });
+}
