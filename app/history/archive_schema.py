@@ -56,7 +56,9 @@ def _today(value: Any) -> Any:
 def _turn_today(turn: Any) -> Any:
     views = [{**{n: v for n, v in view.items() if n != "image"}, "images": [view["image"]]}
              for view in turn["views"]]  # fmt: skip
-    answers = [{**answer, "translation_of": None, "feedback": None, "grounding": None} for answer in turn["answers"]]
+    answers = [
+        {**answer, "translation_of": None, "feedback": None, "grounding": None} for answer in turn["answers"]
+    ]
     return {**turn, "views": views, "answers": answers}
 
 

@@ -1,6 +1,6 @@
 """The database below the history: connections, transactions, schema and the sweeping of deleted bytes.
 
-SQLite by default, any URL SQLAlchemy knows otherwise; what only SQLite needs stands in this module.
+SQLite by default, PostgreSQL by URL; what only one of them needs stands in this module.
 
 Durability. The process may be killed at any instant: write-ahead logging keeps every committed
 transaction through that. The machine may lose power: a commit with ``synchronous=FULL`` has reached the
@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, create_engine, event, inspect, make_url
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError, NoSuchModuleError
 
 from app.errors import StorageForeignError, StorageTooNewError, StorageUnavailableError
 from app.history import parts
@@ -66,7 +66,9 @@ class Database:
         # SQLite lets one writer in at a time and is not fair about who; this lock is.
         self._writing = threading.Lock()
         # hide_parameters: the text of a conversation never gets into an error message or a log
-        self._engine: Engine = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=-1)
+        self._engine: Engine = create_engine(
+            url, hide_parameters=True, pool_size=8, max_overflow=-1, pool_pre_ping=not self._sqlite
+        )
         if self._sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -92,7 +94,12 @@ class Database:
         url = _url_of(source)
         if url.get_backend_name() == "sqlite":
             _make_private(Path(str(url.database)))
-        database = cls(url)
+        try:
+            database = cls(url)
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            reason = f"{error} (found {url.get_backend_name()}, expected sqlite or postgresql+psycopg)"
+            location = url.render_as_string(hide_password=True)
+            raise StorageUnavailableError(location=location, reason=reason) from error
         try:
             with database.write() as connection:
                 _migrate(connection, database.location)
@@ -108,8 +115,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that reads: one consistent moment of the history."""
-        with self._reported(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._reported(), self._engine.connect() as connection:
+            if not self._sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -123,7 +133,7 @@ class Database:
         mode = "write" if durable else "write-soon"
         with (
             self._reported(),
-            self._writing,
+            self._writing if self._sqlite else nullcontext(),
             self._engine.connect() as connection,
             connection.execution_options(mode=mode).begin(),
         ):
@@ -143,7 +153,7 @@ class Database:
             _LOG.warning("deleted rows stay in the write-ahead log until other readers are done")
 
     def check_index(self) -> None:
-        """Compare the full-text index with the rows it was made of; other databases have none.
+        """Compare the full-text index with the rows it was made of; PostgreSQL keeps its own right.
 
         Raises
         ------
@@ -210,6 +220,8 @@ def _migrate(connection: Connection, location: str) -> None:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    if connection.dialect.name == "postgresql":  # two that start at once bring it there one after the other
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6112604250)")
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

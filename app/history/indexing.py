@@ -87,7 +87,10 @@ def _put(  # noqa: PLR0917  # the columns of one row
     number = passage_number(time)
     values = {"turn_id": turn_id, "answer_id": answer_id, "facets": facets, "words": words}
     add = _INSERTS[connection.dialect.name](passages)
-    while not connection.execute(add.values(id=number, **values).on_conflict_do_nothing()).rowcount:
+    while True:
+        row = add.values(id=number, **values).on_conflict_do_nothing().returning(passages.c.id)
+        if connection.execute(row).first() is not None:
+            break
         number += 1
     if connection.dialect.name == "sqlite":
         parts.put(connection, [(number, facets, words)])

@@ -1,6 +1,7 @@
 """The statements of the history, each inside its caller's transaction.
 
-Rows read before a write are locked (``FOR UPDATE``) where the database can; SQLite's writer is alone.
+What is read before a write is locked where the database can; SQLite's writer is alone. The lock is always
+the thread's, taken first, so that two never wait for each other.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = [
     "insert_answer",
     "insert_thread",
     "insert_turn",
+    "lock_thread_of",
     "new_id",
     "next_position",
     "release_image",
@@ -78,7 +80,7 @@ def check_thread(connection: Connection, owner: str, thread_id: str, *, lock: bo
 def check_turn(connection: Connection, owner: str, turn_id: str) -> Row[Any]:
     """Thread, question and position of a turn."""
     query = select(turns).join(threads, turns.c.thread_id == threads.c.id)
-    query = query.where(turns.c.id == turn_id, threads.c.owner == owner).with_for_update()
+    query = query.where(turns.c.id == turn_id, threads.c.owner == owner).with_for_update(of=threads)
     row = connection.execute(query).one_or_none()
     if row is None:
         raise TurnNotFoundError(found=turn_id)
@@ -89,16 +91,17 @@ def check_answer(connection: Connection, owner: str, answer_id: str) -> Row[Any]
     """Row of an answer in a thread of this owner."""
     query = select(answers).join(turns, answers.c.turn_id == turns.c.id)
     query = query.join(threads, turns.c.thread_id == threads.c.id)
-    query = query.where(answers.c.id == answer_id, threads.c.owner == owner).with_for_update()
+    query = query.where(answers.c.id == answer_id, threads.c.owner == owner).with_for_update(of=threads)
     row = connection.execute(query).one_or_none()
     if row is None:
         raise AnswerNotFoundError(found=answer_id)
     return row
 
 
-def check_image(connection: Connection, owner: str, digest: str) -> ImageRecord:
-    """Image of this owner."""
+def check_image(connection: Connection, owner: str, digest: str, *, lock: bool = False) -> ImageRecord:
+    """Image of this owner; ``lock`` it against deletion when a view is going to show it."""
     query = select(images).where(images.c.owner == owner, images.c.digest == digest)
+    query = query.with_for_update(read=True) if lock else query
     row = connection.execute(query).one_or_none()
     if row is None:
         raise ImageNotFoundError(found=digest)
@@ -206,6 +209,13 @@ def write_answer(connection: Connection, answer_id: str, **values: object) -> No
     raise ValueError(f"the answer {answer_id} was finished already")
 
 
+def lock_thread_of(connection: Connection, answer_id: str) -> None:
+    """Lock the thread an answer stands in."""
+    query = select(threads.c.id).join(turns, turns.c.thread_id == threads.c.id)
+    query = query.join(answers, answers.c.turn_id == turns.c.id).where(answers.c.id == answer_id)
+    connection.execute(query.with_for_update(of=threads))
+
+
 def touch(connection: Connection, thread_id: str | ScalarSelect[str], now: datetime) -> None:
     """Note when a thread changed."""
     connection.execute(update(threads).where(threads.c.id == thread_id).values(updated=now))
@@ -260,6 +270,8 @@ def release_image(connection: Connection, owner: str, digest: str) -> bool:
     shown = shown.join(threads, turns.c.thread_id == threads.c.id)
     shown = shown.where(threads.c.owner == owner, view_images.c.digest == digest)
     mine = and_(images.c.owner == owner, images.c.digest == digest)
+    # waits for a turn that is just being stored; only the statement after this one sees its view
+    connection.execute(select(images.c.digest).where(mine).with_for_update())
     connection.execute(delete(images).where(mine, ~shown.exists()))
     return (
         connection.execute(select(images.c.digest).where(images.c.digest == digest).limit(1)).first() is None

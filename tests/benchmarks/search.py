@@ -12,12 +12,14 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert
 
+from app.history import parts
+from app.history.indexing import passage_number
 from app.history.models import answers, passages, threads, turns
-from app.history.rows import new_id, passage_number
+from app.history.rows import new_id
 from app.history.store import HistoryStore
 from app.history.words import facets_of, indexed
 from tests.benchmarks.table import Row
@@ -74,7 +76,7 @@ def run() -> tuple[str, list[Row]]:
 
 def _write(store: HistoryStore, language: _Language, done: int) -> None:
     """Add conversations the way the store writes them, many in one transaction."""
-    made: dict[str, list[dict[str, object]]] = {"threads": [], "turns": [], "answers": [], "passages": []}
+    made: dict[str, list[dict[str, Any]]] = {"threads": [], "turns": [], "answers": [], "passages": []}
     now = _BEGAN + timedelta(seconds=done)
     for _ in range(_A_STEP):
         thread_id, owner = new_id(), language.chance.choice(("me", "me", "other"))
@@ -105,6 +107,7 @@ def _write(store: HistoryStore, language: _Language, done: int) -> None:
     with store._database.write(durable=False) as connection:  # no public way in is this fast
         for table in (threads, turns, answers, passages):
             connection.execute(insert(table), made[table.name])
+        parts.put(connection, [(one["id"], one["facets"], one["words"]) for one in made["passages"]])
 
 
 def _searches(store: HistoryStore, language: _Language) -> list[Row]:

@@ -3,14 +3,15 @@
 import random
 
 import pytest
+from sqlalchemy import text
 
 from app.errors import ThreadNotFoundError
 from app.history.audit import AuditHead, BrokenLink, append
 
 
-def _sql(store, statement, *values):
+def _sql(store, statement, value=None):
     with store._database.write() as connection:
-        return connection.exec_driver_sql(statement, values).rowcount
+        return connection.execute(text(statement), {} if value is None else {"value": value}).rowcount
 
 
 def _some(store):
@@ -64,7 +65,7 @@ def test_what_failed_or_was_undone_is_not_recorded(store):
 def test_a_changed_entry_is_named(store, change, place):
     """Whatever of it was changed, and wherever it stands."""
     _some(store)
-    assert _sql(store, f"UPDATE audit SET {change} WHERE sequence = ?", place) == 1  # noqa: S608
+    assert _sql(store, f"UPDATE audit SET {change} WHERE sequence = :value", place) == 1  # noqa: S608
     assert store.verify() == BrokenLink(place, "changed")
 
 
@@ -74,7 +75,7 @@ def test_removed_entries_are_named(store, seed):
     _some(store)
     gone = sorted(random.Random(seed).sample(range(1, 11), 1 + 3 * seed))
     for sequence in gone:
-        _sql(store, "DELETE FROM audit WHERE sequence = ?", sequence)
+        _sql(store, "DELETE FROM audit WHERE sequence = :value", sequence)
     assert store.verify().sequence == gone[0]
 
 
@@ -96,7 +97,8 @@ def test_entries_moved_or_renumbered_are_found(store):
     _sql(store, "UPDATE audit SET sequence = 9 + sequence WHERE sequence IN (-4, -5)")
     assert store.verify() == BrokenLink(4, "changed")
     _sql(store, "DELETE FROM audit WHERE sequence = 1")
-    _sql(store, "UPDATE audit SET sequence = sequence - 1")
+    _sql(store, "UPDATE audit SET sequence = -sequence")
+    _sql(store, "UPDATE audit SET sequence = -sequence - 1")
     assert store.verify() == BrokenLink(1, "changed")
 
 
@@ -118,7 +120,7 @@ def test_a_record_written_anew_is_found_by_a_head_kept_elsewhere(store):
     _some(store)
     assert store.verify(kept=kept) is None
     _sql(store, "DELETE FROM audit")
-    _sql(store, "UPDATE audit_head SET sequence = 0, hash = ?", "0" * 64)
+    _sql(store, "UPDATE audit_head SET sequence = 0, hash = :value", "0" * 64)
     assert store.verify() is None
     assert store.verify(kept=kept) == BrokenLink(1, "head")
     _some(store)

@@ -145,7 +145,7 @@ def test_what_is_wrong_is_named(folder):
     _sql(path, "UPDATE audit SET subject = 'x' WHERE sequence = 1")
     health = examine(path)
     assert (health.problems, health.broken.kind, health.broken.sequence) == ((), "changed", 1)
-    _sql(path, "INSERT INTO search(search, rowid, facets, words) VALUES ('delete', 5, 'o', 'question')")
+    _sql(path, "INSERT INTO search_1(search_1, rowid, facets, words) VALUES ('delete', 5, 'o', 'question')")
     assert len(examine(path).problems) == 1
     _sql(path, "DELETE FROM threads")
     assert len(examine(path).problems) > 1
