@@ -104,6 +104,8 @@ class SlidePool:
                     held.slide = self._open(name)
                 except BaseException:
                     with self._lock:
+                        # Others may wait for this one; what they open leaves with the last of them.
+                        held.leaving = True
                         if self._held.get(name) is held:
                             del self._held[name]
                     raise

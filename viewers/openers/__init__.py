@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPENERS", "is_slide", "open_slide"]
 
-OPENERS: Final = ("tiff", "vendor", "flat")
+OPENERS: Final = ("wsm", "tiff", "vendor", "flat")
 """Modules of this package in the order they are asked."""
 
 

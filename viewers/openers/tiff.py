@@ -25,16 +25,15 @@ from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
 from viewers.openers.jpeg import read_tile
 from viewers.openers.opened import opened_slide
-from viewers.openers.tiled import ReadAt, TileGrid, Tiles, as_rgb, jpeg2k_decoder, jpeg_decoder
+from viewers.openers.tiled import Coding, ReadAt, TileGrid, Tiles, as_rgb, decoder
 from viewers.slide import MicronsPerPixel, SlideFacts, make_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from viewers.limits import Limits
     from viewers.openers.source import Source
+    from viewers.openers.tiled import Decode
     from viewers.slide import Slide
 
 __all__ = ["accepts", "open_source"]
@@ -193,14 +192,10 @@ def _grid(page: Any, file: ReadAt, limits: Limits) -> TileGrid:
     if len(offsets) < count * planes or len(lengths) < count * planes:
         raise CorruptHeaderError(attribute="TileOffsets", found=len(offsets), expected=count * planes)
     _check_places(offsets, lengths, file.size, limits)
-    tables = read_tile(page.jpegtables or b"") if page.compression == _JPEG else None
-    extra = b"" if tables is None else tables.tables
-    ycbcr = _states_ycbcr(page)
-    decode = _decoder(page, tile, extra, _Planes(planes, count, offsets, lengths, file))
-    passes = page.compression == _JPEG and planes == 1
-    return TileGrid(
-        size, tile, offsets[:count], lengths[:count], file, decode, extra, ycbcr if passes else None
-    )
+    coding = _coding(page, planes)
+    apart = _Planes(planes, count, offsets, lengths, file)
+    decode = _general(page, apart) if coding.name == "other" else decoder(coding, tile)
+    return TileGrid(size, tile, offsets[:count], lengths[:count], file, coding, decode)
 
 
 def _tile_size(page: Any, size: SizePx, limits: Limits) -> SizePx:
@@ -224,8 +219,21 @@ def _check_places(offsets: NDArray[np.int64], lengths: NDArray[np.int64], size: 
         raise TruncatedFileError(part="tiles", found=size, expected=int(ends.max()))
 
 
-def _states_ycbcr(page: Any) -> bool:
-    return bool(page.photometric == _YCBCR)
+def _coding(page: Any, planes: int) -> Coding:
+    """How the tiles are compressed, after a look at whether they can be drawn at all."""
+    photometric, compression = int(page.photometric), int(page.compression)
+    bits = page.bitspersample
+    described = f"{photometric}/{compression}/{bits}"
+    if photometric not in {_GREY_FROM_WHITE, _GREY, _RGB, _YCBCR} or bits not in {1, 8, 16}:
+        raise UnsupportedImageError(found=described, expected="grey, RGB, YCbCr; 8 or 16 bit")
+    if compression == _JPEG and planes == 1 and bits == 8 and photometric != _GREY_FROM_WHITE:
+        tables = read_tile(page.jpegtables or b"")
+        return Coding("jpeg", photometric == _YCBCR, b"" if tables is None else tables.tables)
+    if compression in _JPEG_2000 and planes == 1 and bits == 8:
+        return Coding("jpeg2000", _JPEG_2000[compression])
+    if photometric == _YCBCR:
+        raise UnsupportedImageError(found=described, expected="YCbCr as JPEG or JPEG 2000")
+    return Coding("other")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,24 +251,7 @@ class _Planes:
         return self.file.read_at(int(self.offsets[place]), int(self.lengths[place]))
 
 
-def _decoder(
-    page: Any, tile: SizePx, tables: bytes, planes: _Planes
-) -> Callable[[bytes, int], NDArray[np.uint8]]:
-    photometric, compression = int(page.photometric), int(page.compression)
-    bits = page.bitspersample
-    described = f"{photometric}/{compression}/{bits}"
-    if photometric not in {_GREY_FROM_WHITE, _GREY, _RGB, _YCBCR} or bits not in {1, 8, 16}:
-        raise UnsupportedImageError(found=described, expected="grey, RGB, YCbCr; 8 or 16 bit")
-    if compression == _JPEG and planes.planes == 1 and bits == 8 and photometric != _GREY_FROM_WHITE:
-        return jpeg_decoder(tables, tile, ycbcr=_states_ycbcr(page))
-    if compression in _JPEG_2000 and planes.planes == 1:
-        return jpeg2k_decoder(tile, ycbcr=_JPEG_2000[compression])
-    if photometric == _YCBCR:
-        raise UnsupportedImageError(found=described, expected="YCbCr as JPEG or JPEG 2000")
-    return _general(page, planes, inverted=photometric == _GREY_FROM_WHITE)
-
-
-def _general(page: Any, planes: _Planes, *, inverted: bool) -> Callable[[bytes, int], NDArray[np.uint8]]:
+def _general(page: Any, planes: _Planes) -> Decode:
     """Everything else tifffile and imagecodecs can read: LZW, Deflate, Zstandard, WebP, PackBits, none."""
     decode_segment, tables = page.decode, page.jpegtables
     failure = getattr(decode_segment, "__name__", "")
@@ -268,7 +259,7 @@ def _general(page: Any, planes: _Planes, *, inverted: bool) -> Callable[[bytes, 
         raise UnsupportedImageError(
             found=f"compression {int(page.compression)}", expected="LZW, Deflate, JPEG"
         )
-    samples = page.samplesperpixel
+    samples, inverted = page.samplesperpixel, int(page.photometric) == _GREY_FROM_WHITE
 
     def one(raw: bytes, place: int) -> NDArray[Any]:
         decoded = decode_segment(raw, place, jpegtables=tables)[0]

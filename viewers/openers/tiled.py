@@ -7,32 +7,38 @@ opener fills :class:`TileGrid`, and a :class:`Tiles` reads, decodes and passes t
 from __future__ import annotations
 
 import os
+import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
 from viewers.codestream import read_header
 from viewers.errors import CorruptTileError
-from viewers.openers.jpeg import JpegTile, read_tile
+from viewers.openers.jpeg import read_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from viewers.geometry import Region, SizePx
 
-__all__ = ["WHITE", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb"]
+__all__ = ["WHITE", "Coding", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb", "decoder"]
 
 _SHARED_FROM: Final = 12
-"""Tiles of a region from which on several threads decode them; a tile's own request never waits for others."""
+"""Tiles of a region from which on several threads decode them; a single tile never waits for others."""
 WHITE: Final = 255
 """What a place without pixels is drawn as: light passes where no tissue is."""
+
+
+Decode = Callable[[bytes, int], "NDArray[np.uint8]"]
+"""A tile's bytes and its index to RGB."""
 
 
 class Segments(Protocol):
@@ -70,6 +76,17 @@ class ReadAt:
         self._stream.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How tiles are compressed."""
+
+    name: Literal["jpeg", "jpeg2000", "png", "other"]
+    ycbcr: bool = False
+    """Whether three components are YCbCr, where the codestream's own transform does not say so."""
+    tables: bytes = b""
+    """JPEG segments that every tile needs."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TileGrid:
     """One level as its file stores it: tiles of equal size in rows, the last ones padded.
@@ -80,12 +97,9 @@ class TileGrid:
     offsets, lengths : ndarray of int64, shape (rows of tiles x columns of tiles,)
         Of each tile's bytes; length 0 where the scanner left the place out.
     file : Segments
+    coding : Coding
     decode : callable
-        Turns a tile's bytes into RGB uint8 of at most the tile's size.
-    tables : bytes
-        JPEG tables put before every tile.
-    ycbcr : bool or None
-        What three components of a JPEG are; ``None`` when the tiles are not JPEG and are always decoded.
+        Turns a tile's bytes and its index into RGB uint8 of at most the tile's size.
     """
 
     size: SizePx
@@ -93,9 +107,8 @@ class TileGrid:
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
     file: Segments
-    decode: Callable[[bytes, int], NDArray[np.uint8]]
-    tables: bytes = b""
-    ycbcr: bool | None = None
+    coding: Coding
+    decode: Decode
 
     @property
     def columns(self) -> int:
@@ -114,12 +127,12 @@ class TileGrid:
 
     def alone(self, index: int) -> bytes | None:
         """Return a tile as a JPEG that stands alone, ``None`` when it is none of the tile's size."""
-        if self.ycbcr is None:
+        if self.coding.name != "jpeg":
             return None
         tile = read_tile(self.stored(index))
         if tile is None or (tile.columns, tile.rows) != (self.tile.width, self.tile.height):
             return None
-        return tile.alone(self.tables, ycbcr=self.ycbcr)
+        return tile.alone(self.coding.tables, ycbcr=self.coding.ycbcr)
 
 
 class Tiles:
@@ -182,7 +195,7 @@ class Tiles:
     def content(self) -> Iterator[bytes]:
         """Yield every tile's bytes, level after level."""
         for grid in self.grids:
-            yield grid.tables
+            yield grid.coding.tables
             for index in range(grid.columns * grid.rows):
                 yield grid.stored(index)
 
@@ -214,36 +227,31 @@ def _paste(drawn: NDArray[np.uint8], tile: NDArray[np.uint8], left: int, top: in
     drawn[top + from_y : top + from_y + part.shape[0], left + from_x : left + from_x + part.shape[1]] = part
 
 
-def jpeg_decoder(tables: bytes, tile: SizePx, *, ycbcr: bool | None) -> Callable[[bytes, int], Any]:
-    """Make the decoder of JPEG tiles.
+def decoder(coding: Coding, tile: SizePx) -> Decode:
+    """Make the decoder of a coding that is not ``other``; it refuses what is larger than a tile.
 
-    Parameters
-    ----------
-    tables : bytes
-        Segments that every tile needs.
-    ycbcr : bool or None
-        What three components are; ``None`` to believe the tile.
+    A codec allocates what a codestream asks for, so what it asks for is read first.
     """
+    if coding.name == "jpeg":
+        return _jpeg_decoder(coding, tile)
+    if coding.name == "jpeg2000":
+        return _jpeg2k_decoder(coding, tile)
+    return _png_decoder(tile)
+
+
+def _jpeg_decoder(coding: Coding, tile: SizePx) -> Decode:
     from imagecodecs import jpeg8_decode
 
     def decode(raw: bytes, _index: int) -> NDArray[np.uint8]:
         parts = read_tile(raw)
         if parts is None or parts.columns > tile.width or parts.rows > tile.height:
             raise ValueError("not a JPEG of the tile's size")
-        converted = _is_ycbcr(parts, ycbcr)
-        return as_rgb(jpeg8_decode(parts.alone(tables, ycbcr=converted)))
+        return as_rgb(jpeg8_decode(parts.alone(coding.tables, ycbcr=coding.ycbcr)))
 
     return decode
 
 
-def _is_ycbcr(parts: JpegTile, stated: bool | None) -> bool:  # noqa: FBT001
-    if stated is not None:
-        return stated
-    return parts.ycbcr is not False
-
-
-def jpeg2k_decoder(tile: SizePx, *, ycbcr: bool) -> Callable[[bytes, int], Any]:
-    """Make the decoder of JPEG 2000 tiles; ``ycbcr`` when no transform of the codestream says so."""
+def _jpeg2k_decoder(coding: Coding, tile: SizePx) -> Decode:
     from imagecodecs import jpeg2k_decode
 
     def decode(raw: bytes, _index: int) -> NDArray[np.uint8]:
@@ -251,7 +259,20 @@ def jpeg2k_decoder(tile: SizePx, *, ycbcr: bool) -> Callable[[bytes, int], Any]:
         if header is None or header.columns > tile.width or header.rows > tile.height:
             raise ValueError("not a JPEG 2000 of the tile's size")
         decoded = as_rgb(jpeg2k_decode(raw))
-        return _from_ycbcr(decoded) if ycbcr and not header.color_transform else decoded
+        return _from_ycbcr(decoded) if coding.ycbcr and not header.color_transform else decoded
+
+    return decode
+
+
+def _png_decoder(tile: SizePx) -> Decode:
+    from imagecodecs import png_decode
+
+    def decode(raw: bytes, _index: int) -> NDArray[np.uint8]:
+        # IHDR is the first chunk of a PNG (ISO/IEC 15948 11.2.2): width and height at bytes 16 to 24.
+        width, height = struct.unpack_from(">LL", raw, 16)
+        if width > tile.width or height > tile.height:
+            raise ValueError("not a PNG of the tile's size")
+        return as_rgb(png_decode(raw))
 
     return decode
 

@@ -64,7 +64,7 @@ _NAMES: Final = ("indexfile", "file_", "imagefile", "mapfile", "optimisationfile
 
 def accepts(source: Source) -> bool:
     """Whether OpenSlide knows the kind of the file."""
-    return source.vendor is not None
+    return not source.is_dicom and source.vendor is not None
 
 
 def open_source(source: Source, limits: Limits) -> Slide:
