@@ -73,6 +73,13 @@ def build_parser() -> argparse.ArgumentParser:
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", metavar="FOLDER|ID", help="checkpoint; the demonstration model if left out")
     model.add_argument("--device", help="auto, cpu, cuda, cuda:N, or split (all GPUs)")
+    model.add_argument(
+        "--adapter",
+        dest="adapters",
+        action="append",
+        metavar="[NAME=]FOLDER",
+        help="adapter (LoRA) the page offers; may be given several times",
+    )
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     view = argparse.ArgumentParser(add_help=False)
     view.add_argument("--frame", type=int, default=1, metavar="N", help="frame number, from 1")
@@ -127,7 +134,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _settings_flags(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("data_folder", "language", "model", "device", "threads", "host", "port", "open_browser")
+    names = (
+        "data_folder",
+        "language",
+        "model",
+        "device",
+        "adapters",
+        "threads",
+        "host",
+        "port",
+        "open_browser",
+    )
     return {name: getattr(options, name, None) for name in names}
 
 

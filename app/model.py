@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
@@ -29,6 +29,7 @@ __all__ = [
     "ModelInfo",
     "PreparedBackend",
     "PreparingBackend",
+    "adapters_of",
     "describe_model",
     "is_missing",
     "open_backend",
@@ -51,6 +52,8 @@ class ModelInfo:
     """The page then always says that this is not BiMediX2."""
     reason: str
     """Why this one, in English."""
+    adapters: tuple[str, ...] = ()
+    """Names of adapters a question may be answered with."""
 
 
 @runtime_checkable
@@ -115,12 +118,17 @@ def open_backend(settings: Settings) -> tuple[PreparedBackend, ModelInfo]:
     if settings.backend not in names:
         raise SettingsError(place="backend", found=settings.backend, expected=" or ".join(names))
     info = describe_model(settings)
+    if settings.adapters and settings.backend != "local":
+        expected = "none, because the backend is not local; a server's adapters are models of its own"
+        raise SettingsError(place="adapters", found=", ".join(settings.adapters), expected=expected)
     if settings.backend == "remote":
         return PreparingBackend(info.name, lambda tell: _open_remote(tell, settings)), info
     if settings.backend == "scripted":
         return PreparingBackend(info.name, _open_scripted), info
     _check_model(settings, info)
-    arguments = _local_arguments(settings, info)
+    adapters = adapters_of(settings)
+    info = replace(info, adapters=tuple(adapters))
+    arguments = {**_local_arguments(settings, info), "adapters": adapters}
     if settings.model_process:
         from engine.process import ProcessBackend
 
@@ -135,6 +143,29 @@ def _check_model(settings: Settings, info: ModelInfo) -> None:
         raise SettingsError(place="quantisation", found=settings.quantisation, expected=known)
     if is_missing(info.source):
         raise CheckpointNotFoundError(source=info.source)
+
+
+def adapters_of(settings: Settings) -> dict[str, str]:
+    """Folders of the adapters in the settings by the names they are chosen by.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        If a folder is missing.
+    SettingsError
+        If two have one name.
+    """
+    found: dict[str, str] = {}
+    for entry in settings.adapters:
+        name, _, folder = entry.rpartition("=")
+        name = name or Path(folder).expanduser().resolve().name
+        if is_missing(folder):
+            raise CheckpointNotFoundError(source=folder)
+        if name in found:
+            expected = "names that differ; write NAME=FOLDER"
+            raise SettingsError(place="adapters", found=f"{name} twice", expected=expected)
+        found[name] = folder
+    return found
 
 
 def is_missing(source: str) -> bool:

@@ -1,4 +1,4 @@
-"""``bimedix2 models``: what there is, fetching, checking and converting checkpoints.
+"""``bimedix2 models``: what there is, fetching, checking, converting and merging checkpoints.
 
 Only ``models download`` without ``--from`` goes to the network, because it was asked to.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.settings import Settings
+    from engine.export import Conversion
 
 __all__ = ["add_models_command"]
 
@@ -22,8 +23,8 @@ _SHOW_EVERY_S = 1.0
 
 
 def add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``models list | download | verify | convert`` to the parser of all commands."""
-    models = commands.add_parser("models", help="list, download, verify or convert checkpoints")
+    """Add ``models list | download | verify | convert | merge`` to the parser of all commands."""
+    models = commands.add_parser("models", help="list, download, verify, convert or merge checkpoints")
     actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser("list", parents=[common], help="released checkpoints, and what is here")
     listing.set_defaults(command=_list)
@@ -45,6 +46,16 @@ def add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
     convert.add_argument("source", metavar="FOLDER|ID")
     convert.add_argument("destination", type=Path, metavar="NEW_FOLDER")
     convert.set_defaults(command=_convert)
+    merge = actions.add_parser(
+        "merge", parents=[common], help="add an adapter (LoRA) to its base, for stock transformers and vLLM"
+    )
+    merge.add_argument("base", metavar="BASE", help="folder or id of the model the adapter was made for")
+    merge.add_argument("adapter", metavar="ADAPTER", help="folder or id of the adapter")
+    merge.add_argument("destination", type=Path, metavar="NEW_FOLDER")
+    merge.add_argument(
+        "--any-base", action="store_true", help="also if the adapter names another base, if its shapes fit"
+    )
+    merge.set_defaults(command=_merge)
 
 
 def _say(line: str) -> None:
@@ -114,11 +125,46 @@ def _verify(_settings: Settings, options: argparse.Namespace, language: str) -> 
 
 def _convert(_settings: Settings, options: argparse.Namespace, language: str) -> int:
     from engine.export import convert
+
+    _written(convert(_folder_of(options.source), options.destination, _meter(language)), language)
+    return 0
+
+
+def _merge(_settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from engine.merging import merge
+
+    done = merge(
+        _folder_of(options.base),
+        _folder_of(options.adapter),
+        options.destination,
+        _meter(language),
+        any_base=options.any_base,
+    )
+    _written(done, language)
+    return 0
+
+
+def _written(done: Conversion, language: str) -> None:
+    """Say what was written, and what memory it took."""
     from i18n.catalogue import Catalogue
 
-    done = convert(_folder_of(options.source), options.destination, _meter(language))
-    _say(Catalogue().text("cli.models_converted", language, count=done.tensors, location=done.folder))
-    return 0
+    texts = Catalogue()
+    _say(texts.text("cli.models_converted", language, count=done.tensors, location=done.folder))
+    largest = max(file.stat().st_size for file in done.folder.glob("*.safetensors"))
+    sizes = {"peak": f"{_peak_bytes() / 1e6:.0f}", "largest": f"{largest / 1e6:.0f}"}
+    _say(texts.text("cli.models_peak", language, **sizes))
+
+
+def _peak_bytes() -> int:
+    """Most memory this process has ever had resident."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def _folder_of(source: str) -> Path:

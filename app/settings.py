@@ -48,6 +48,9 @@ class Settings:
     model_process: bool = True
     """Keep the local model in a process of its own, so that one that crashes or is killed for memory ends
     one answer and not the page. Off where processes cannot be started, as under ZeroGPU."""
+    adapters: tuple[str, ...] = ()
+    """Folders of adapters (LoRA) for the local model, each as ``FOLDER`` or ``NAME=FOLDER``; the page then
+    offers them, and switching between questions loads nothing anew."""
     quantisation: str = "none"
     """``none``, ``int8``, ``int4`` (GPU, needs the extra ``quant``) or ``cpu-int8``."""
     remote_url: str = ""

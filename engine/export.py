@@ -17,18 +17,19 @@ import re
 import shutil
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.checkpoint import bos_count, load_tokenizer, read_config
 from engine.convert import image_token_id, llava_config
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
+from engine.manifest import MANIFEST_NAME, Manifest
 from engine.shards import INDEX_NAME, Shard, StoredTensor, file_sha256, shards_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CLASSIC_NAMES", "MANIFEST_NAME", "Conversion", "classic_name", "convert"]
+__all__ = ["CLASSIC_NAMES", "MANIFEST_NAME", "Change", "Conversion", "classic_name", "convert"]
 
 CLASSIC_NAMES: dict[str, str] = {
     r"^model\.vision_tower\.vision_tower\.(vision_model\.)?": "vision_tower.vision_model.",
@@ -43,13 +44,39 @@ CLASSIC_NAMES: dict[str, str] = {
 }
 """Key of an original checkpoint, or of one that transformers 5 wrote, to the classic one; first match."""
 
-MANIFEST_NAME = "conversion.json"
 _LEFT_OUT = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 """Buffers that old releases stored among the weights; they are computed, not learned."""
 _BLOCK = 4 * 1024 * 1024
 _SPARE_BYTES = 64 * 1024 * 1024
 """Room for tokenizer, configuration and index."""
 _EOS_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
+
+
+class Change(Protocol):
+    """What is done to some tensors on their way; they are held in memory one at a time."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this change from another one; stands in the manifest."""
+        ...
+
+    def check(self, tensors: Mapping[str, StoredTensor]) -> None:
+        """Refuse tensors, by their classic names, that it does not fit; asked before anything is written.
+
+        Raises
+        ------
+        CheckpointError
+            Names what does not fit.
+        """
+        ...
+
+    def changes(self, name: str) -> bool:
+        """Whether the tensor of this classic name is changed."""
+        ...
+
+    def apply(self, name: str, tensor: StoredTensor, data: bytes) -> bytes:
+        """Return the changed bytes, as many as there were."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +102,10 @@ def classic_name(key: str) -> str | None:
 
 
 def convert(
-    source: Path, destination: Path, progress: Callable[[int, int], None] | None = None
+    source: Path,
+    destination: Path,
+    progress: Callable[[int, int], None] | None = None,
+    change: Change | None = None,
 ) -> Conversion:
     """Write a checkpoint anew with classic names, processor, chat template and manifest.
 
@@ -87,6 +117,8 @@ def convert(
         Where the new folder goes; must not exist. ``<name>.partial`` beside it is used meanwhile.
     progress : callable, optional
         Called with the bytes copied so far and in all.
+    change : Change, optional
+        What is done to some tensors on their way.
 
     Raises
     ------
@@ -95,7 +127,8 @@ def convert(
     DiskSpaceError
         If the disk has not enough room.
     CheckpointError
-        If the source cannot be read, has keys of no known part, or two keys with one new name.
+        If the source cannot be read, has keys of no known part, or two keys with one new name, or the
+        change does not fit it.
     """
     if destination.exists():
         raise DestinationExistsError(location=destination)
@@ -106,12 +139,14 @@ def convert(
     tokenizer = load_tokenizer(source)
     shards = shards_of(source)
     plans = _plan(source, shards)
+    if change is not None:
+        change.check({name: tensor for plan in plans.values() for tensor, name in plan})
     image_token = image_token_id(tokenizer, source)
     mapped = _config_of(source, config, image_token)
     partial = destination.with_name(destination.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     total = sum(tensor.stop - tensor.start for plan in plans.values() for tensor, _ in plan)
-    manifest = _Manifest(partial)
+    manifest = Manifest(partial, change.identity if change else "")
     _check_room(partial, total - manifest.bytes_done())
     meter = _Meter(total, progress)
     for shard in shards:
@@ -119,7 +154,7 @@ def convert(
         if manifest.holds(shard.path):
             meter.add(sum(tensor.stop - tensor.start for tensor, _ in plan))
         else:
-            manifest.add(shard.path, *_copy_shard(shard, plan, partial, meter))
+            manifest.add(shard.path, *_copy_shard(shard, plan, partial, meter, change))
     _write_index(partial, plans, total)
     _write_rest(source, partial, mapped, image_token)
     manifest.finish(source, config)
@@ -182,7 +217,9 @@ def _gb(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _copy_shard(shard: Shard, plan: _Plan, folder: Path, meter: _Meter) -> tuple[str, str]:
+def _copy_shard(
+    shard: Shard, plan: _Plan, folder: Path, meter: _Meter, change: Change | None
+) -> tuple[str, str]:
     """Write one file under its new header; the SHA-256 of what was read and of what was written."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
@@ -201,8 +238,11 @@ def _copy_shard(shard: Shard, plan: _Plan, folder: Path, meter: _Meter) -> tuple
         for block in (struct.pack("<Q", len(text)), text):
             target.write(block)
             written.update(block)
-        for tensor, _ in plan:
-            for block in _blocks(source, shard.data_start + tensor.start, tensor.stop - tensor.start):
+        for tensor, name in plan:
+            blocks = _blocks(source, shard.data_start + tensor.start, tensor.stop - tensor.start)
+            if change is not None and change.changes(name):
+                blocks = iter([change.apply(name, tensor, b"".join(blocks))])
+            for block in blocks:
                 target.write(block)
                 written.update(block)
                 meter.add(len(block))
@@ -263,66 +303,3 @@ def _generation_config(source: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise CheckpointError(source=source, reason=f"{path.name} cannot be read: {error}") from error
-
-
-class _Manifest:
-    """What was copied, with hashes; kept beside the files, so that an interrupted run can go on."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / MANIFEST_NAME
-        self._files: dict[str, dict[str, Any]] = {}
-        if self._path.is_file():
-            self._files = json.loads(self._path.read_text(encoding="utf-8"))["files"]
-
-    def bytes_done(self) -> int:
-        return sum(entry["bytes"] for entry in self._files.values())
-
-    def holds(self, source: Path) -> bool:
-        """Whether this file was copied whole, and neither it nor the copy has changed since."""
-        entry = self._files.get(source.name)
-        copy = self._folder / source.name
-        return (
-            entry is not None
-            and entry["source_state"] == _state_of(source)
-            and copy.is_file()
-            and file_sha256(copy) == entry["sha256"]
-        )
-
-    def add(self, source: Path, source_sha256: str, sha256: str) -> None:
-        self._files[source.name] = {
-            "source_sha256": source_sha256,
-            "source_state": _state_of(source),
-            "sha256": sha256,
-            "bytes": (self._folder / source.name).stat().st_size,
-        }
-        self._write({"files": self._files})
-
-    def finish(self, source: Path, config: dict[str, Any]) -> None:
-        """Write the final manifest: every file of the folder, and what it was made from."""
-        for path in sorted(self._folder.iterdir()):
-            if path.name not in self._files and path != self._path:
-                self._files[path.name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for entry in self._files.values():
-            entry.pop("source_state", None)
-        configs = {
-            name: file_sha256(source / name)
-            for name in ("config.json", "tokenizer.json")
-            if (source / name).is_file()
-        }
-        self._write(
-            {
-                "source": {"model_type": config["model_type"], "sha256": configs},
-                "files": dict(sorted(self._files.items())),
-            }
-        )
-
-    def _write(self, content: dict[str, Any]) -> None:
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text(json.dumps(content, indent=2), encoding="utf-8")
-        beside.replace(self._path)
-
-
-def _state_of(path: Path) -> list[int]:
-    state = path.stat()
-    return [state.st_size, state.st_mtime_ns]

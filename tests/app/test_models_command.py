@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from app.cli import run
-from tests.engine.tiny import build_original
+from tests.engine.test_adapters import build_adapter
+from tests.engine.tiny import build_checkpoint, build_original
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +44,11 @@ def test_mirror_convert_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
     converted = tmp_path / "converted"
     assert run(["models", "convert", str(fetched), str(converted)]) == 0
-    assert f"tensors were written to {converted}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"tensors were written to {converted}" in said
+    peak, largest = (int(number) for number in re.findall(r"(\d+) MB", said))
+    assert 20 < peak < 8000
+    assert largest < 10
     assert run(["models", "convert", str(fetched), str(converted)]) == 1
     assert "exists already" in capsys.readouterr().err
 
@@ -52,6 +58,22 @@ def test_mirror_convert_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shard.write_bytes(shard.read_bytes()[:-1])
     assert run(["models", "verify", str(converted)]) == 1
     assert "model-00001-of-00003.safetensors: damaged" in capsys.readouterr().out
+
+
+def test_merge_writes_a_folder_and_refuses_a_strange_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The adapter's base by its name; another one only when told, and never of other shapes."""
+    base = build_checkpoint(tmp_path / "base")
+    adapter = build_adapter(tmp_path / "adapter", base, 1)
+    moved = base.rename(tmp_path / "moved")
+
+    assert run(["models", "merge", str(moved), str(adapter), str(tmp_path / "merged")]) == 1
+    assert "was made for" in capsys.readouterr().err
+    arguments = ["models", "merge", str(moved), str(adapter), str(tmp_path / "merged"), "--any-base"]
+    assert run(arguments) == 0
+    assert "Peak memory" in capsys.readouterr().out
+    assert run(["models", "verify", str(tmp_path / "merged")]) == 0
 
 
 def test_verify_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import engine.export
+import engine.manifest
 from engine.checkpoint import LoadOptions, load
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
 from engine.export import MANIFEST_NAME, classic_name, convert
@@ -186,7 +187,9 @@ def test_a_copy_that_changed_meanwhile_is_made_again(original: Path, tmp_path: P
     manifest = json.loads((partial / MANIFEST_NAME).read_text())["files"]
     shard = "model-00002-of-00003.safetensors"
     for name, entry in manifest.items():
-        entry["source_state"] = engine.export._state_of(original / name) if (original / name).exists() else []
+        entry["source_state"] = (
+            engine.manifest._state_of(original / name) if (original / name).exists() else []
+        )
     (partial / MANIFEST_NAME).write_text(json.dumps({"files": manifest}))
     (partial / shard).write_bytes(b"\0" * (partial / shard).stat().st_size)
 
