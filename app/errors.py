@@ -7,7 +7,8 @@ The tree::
     │   ├── ThreadNotFoundError
     │   ├── TurnNotFoundError
     │   ├── AnswerNotFoundError
-    │   └── ImageNotFoundError
+    │   ├── ImageNotFoundError
+    │   └── UploadNotFoundError
     ├── NotAllowedError             the signed-in user may not do this
     ├── SettingsError               a settings file, variable or flag that cannot be used
     ├── StorageError                the history cannot be used
@@ -65,6 +66,7 @@ __all__ = [
     "UploadEmptyError",
     "UploadError",
     "UploadIncompleteError",
+    "UploadNotFoundError",
     "UploadTooLargeError",
     "UploadTooManyError",
     "UploadTypeError",
@@ -126,6 +128,13 @@ class ImageNotFoundError(NotFoundError):
 
     key = "history.image_not_found"
     template = "This image was not found. It may have been deleted; open its file again."
+
+
+class UploadNotFoundError(NotFoundError):
+    """No upload of that id, or it is somebody else's, or it has ended."""
+
+    key = "app.upload_not_found"
+    template = "This upload is not known any more: {found}. Choose the files again."
 
 
 class NotAllowedError(AppError):

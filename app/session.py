@@ -19,13 +19,16 @@ from collections import OrderedDict
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from app.adapter_choice import AdapterChoice
 from app.answer import AnswerUpdate, Run
 from app.conversation import answer_in, messages, not_shown_last, translation, until
 from app.curation_service import CurationService
 from app.errors import AppError, ImageNotFoundError, NotFoundError
+from app.grounding_service import GroundingService
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
 from app.prompts import PromptBook
+from app.studies_service import StudiesService
 from engine.errors import EngineError, PromptTooLongError
 from engine.messages import GenerationOptions, ImagePart
 from i18n.text import strip_controls
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from app.model import ModelInfo
     from app.settings import Settings
     from engine.backend import Backend
+    from engine.messages import Message
     from viewers.image import Image
     from viewers.shown import Shown
 
@@ -95,6 +99,12 @@ class Workspace:
         """Finding, branching, marking, judging, export and import of conversations."""
         self.prompts = PromptBook(store)
         """Quick questions."""
+        self.studies = StudiesService(settings, store, self._files, _neutral_label)
+        """Studies on their way in."""
+        self.adapters = AdapterChoice(model.adapters)
+        """Which adapter answers whom."""
+        self.grounding = GroundingService(store, backend, self.render, self._adapter_that_answered)
+        """How much an answer depends on its image."""
 
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
@@ -130,8 +140,10 @@ class Workspace:
         with self._lock:
             for stop in self._stops.values():
                 stop.set()
+        self.grounding.close()
         self._backend.close()
         self._intake.close()
+        self.studies.close()
         self._store.close()
 
     # --- images -----------------------------------------------------------------------------------
@@ -245,7 +257,7 @@ class Workspace:
         stored = [(view.digests, view.to_json(), self.render(owner, view).digest) for view in fresh]
         text = strip_controls(question).strip()
         thread_id, turn_id, answer_id = self._store.begin_turn(
-            owner, thread_id, text, stored, self._backend.name, language
+            owner, thread_id, text, stored, self._answering(owner), language
         )
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
@@ -255,7 +267,7 @@ class Workspace:
         Somebody who asks again wants another answer, so this one is sampled, with a new seed each time.
         """
         until(self._store.load(owner, thread_id).turns, turn_id)
-        answer_id = self._store.begin_answer(owner, turn_id, self._backend.name)
+        answer_id = self._store.begin_answer(owner, turn_id, self._answering(owner))
         yield from self._answer(owner, thread_id, turn_id, answer_id, run_key)
 
     def edit(
@@ -269,7 +281,9 @@ class Workspace:
             As :meth:`ask`; ``thread_id`` and ``turn_id`` are those of the branch.
         """
         text = strip_controls(question).strip()
-        branch, new_turn, answer_id = self._store.edit(owner, thread_id, turn_id, text, self._backend.name)
+        branch, new_turn, answer_id = self._store.edit(
+            owner, thread_id, turn_id, text, self._answering(owner)
+        )
         yield from self._answer(owner, branch, new_turn, answer_id, run_key)
 
     def translate(self, owner: str, thread_id: str, answer_id: str, run_key: str) -> Iterator[AnswerUpdate]:
@@ -285,12 +299,10 @@ class Workspace:
             If it is still being written.
         """
         turn, answer = answer_in(self._store.load(owner, thread_id), answer_id)
-        twin = self._store.begin_translation(owner, answer_id, self._backend.name)
-        language = "en" if answer.language == "ar" else "ar"
+        twin = self._store.begin_translation(owner, answer_id, self._answering(owner))
+        asked = translation(answer.text, "en" if answer.language == "ar" else "ar")
         run = Run(self._store, thread_id, turn.id, twin, answer.translation_of or answer.id)
-        yield from self._written(
-            owner, run, run_key, lambda stop: self._translated(answer.text, language, run, stop)
-        )
+        yield from self._written(owner, run, run_key, lambda stop: self._translated(owner, asked, run, stop))
 
     def stop(self, owner: str, run_key: str) -> bool:
         """Stop a running answer within one token; ``False`` if none runs under that key."""
@@ -310,6 +322,7 @@ class Workspace:
         self, owner: str, run: Run, run_key: str, work: Callable[[threading.Event], Iterator[AnswerUpdate]]
     ) -> Iterator[AnswerUpdate]:
         """Do the work of an answer; however it ends, its end is stored."""
+        self.grounding.stop(owner)
         with self._stoppable(owner, run_key) as stop:
             try:
                 yield run.update()
@@ -328,7 +341,7 @@ class Workspace:
         turns = until(self._store.load(owner, run.thread_id).turns, run.turn_id)
         written = [answer for answer in turns[-1].answers if answer.translation_of is None]
         language = next(answer.language for answer in written if answer.id == run.answer_id)
-        options = self._options(len(written))
+        options = self._options(owner, len(written))
         for left_out in range(len(turns)):
             asked = messages(turns, left_out, language, lambda view: self.render(owner, view))
             run.turns_left_out = left_out
@@ -343,12 +356,19 @@ class Workspace:
                 return
 
     def _translated(
-        self, text: str, language: str, run: Run, stop: threading.Event
+        self, owner: str, asked: list[Message], run: Run, stop: threading.Event
     ) -> Iterator[AnswerUpdate]:
-        with closing(self._backend.stream(translation(text, language), self._options(1))) as events:
+        with closing(self._backend.stream(asked, self._options(owner, 1))) as events:
             yield from run.follow(events, stop)
 
-    def _options(self, attempts: int) -> GenerationOptions:
+    def _answering(self, owner: str) -> str:
+        """Name what answers this owner, as the history keeps it."""
+        return self.adapters.label(owner, self._backend.name)
+
+    def _adapter_that_answered(self, label: str) -> str | None:
+        return self.adapters.from_label(label, self._backend.name)
+
+    def _options(self, owner: str, attempts: int) -> GenerationOptions:
         again = attempts > 1
         return GenerationOptions(
             max_new_tokens=self.settings.max_new_tokens,
@@ -356,6 +376,7 @@ class Workspace:
             top_p=min(self.settings.top_p, _RETRY_TOP_P) if again else self.settings.top_p,
             seed=attempts,
             time_limit_s=self.settings.time_limit_s or None,
+            adapter=self.adapters.of(owner),
         )
 
     @contextmanager

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import AppError
-from app.routes import history, images, prompts
+from app.routes import history, images, prompts, studies
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
 
@@ -122,6 +122,7 @@ def routes(workspace: Workspace) -> list[Route | Mount]:
     return [
         Route("/healthz", _health),
         *images.routes(workspace),
+        *studies.routes(workspace),
         *history.routes(workspace),
         *prompts.routes(workspace),
         *(Mount(f"/page/{name}", StaticFiles(directory=assets / name)) for name in _STATIC_FOLDERS),

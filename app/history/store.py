@@ -444,6 +444,17 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
             owned = set(connection.scalars(query))
         return sorted(set(wanted) - owned)
 
+    def release(self, owner: str, digests: Iterable[str]) -> list[str]:
+        """Drop those of an owner's images that no conversation of theirs shows.
+
+        Returns
+        -------
+        list of str
+            Digests that nobody has any more: the caller deletes their pixels.
+        """
+        with self._database.write() as connection:
+            return [digest for digest in digests if rows.release_image(connection, owner, digest)]
+
     def images(self, owner: str) -> list[ImageRecord]:
         """List an owner's images, newest first."""
         query = select(images).where(images.c.owner == owner).order_by(images.c.created.desc())

@@ -32,6 +32,7 @@ __all__ = [
     "read",
     "read_language",
     "read_list",
+    "readable",
     "thread_value",
     "threads_value",
     "turn_value",
@@ -104,13 +105,13 @@ def image_value(image: Image) -> dict[str, Any]:
         "aspect": image.pixel_aspect,
         "default_view": default_view(image).to_json(),
         "findings": [
-            {locale: catalogue.text(found.key, locale, **_readable(found.values)) for locale in LOCALES}
+            {locale: catalogue.text(found.key, locale, **readable(found.values)) for locale in LOCALES}
             for found in image.findings
         ],
     }
 
 
-def _readable(values: Mapping[str, str | float]) -> dict[str, str | int]:
+def readable(values: Mapping[str, str | float]) -> dict[str, str | int]:
     """Round numbers to what a reader can use: three digits of a step or a width."""
     return {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
 
@@ -191,7 +192,9 @@ def updated(turn: dict[str, Any], update: AnswerUpdate) -> dict[str, Any]:
         "queue": update.place_in_queue,
         "read": update.read_share,
         "seconds": update.seconds_left,
+        "loading": update.loading,
         "translation_of": update.translation_of,
+        "grounding": None,
         "differences": [],
     }
     if update.translation_of and update.state != "streaming":

@@ -1,0 +1,297 @@
+"""Studies on their way in: many files received, read in a process of their own, kept as their owner's images.
+
+An upload belongs to one owner and lives in memory: it is received, read, and forgotten a while after its
+end. Each series becomes a stored image, one by one while the rest is read, so that there is something to
+see before the last file was looked at. Names of files never arrive here; findings name files by number.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from app.errors import AppError, UploadNotFoundError, UploadTooManyError
+from app.pseudonym_key import owner_key
+from app.upload_parts import PartWriter
+from viewers.errors import IntakeCancelledError, ViewerError
+from viewers.limits import Limits
+from viewers.store import load
+from viewers.worker import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from app.history.store import HistoryStore
+    from app.settings import Settings
+    from viewers.image import Image
+    from viewers.study_record import SeriesRecord, StudiesRead, StudyProgress
+
+__all__ = ["StudiesService", "StudyUpload", "UploadState"]
+
+_LOG = logging.getLogger("bimedix2.studies")
+_UPLOADS_OF_ONE: Final = 4
+"""Uploads one owner may have at a time, those that ended a moment ago included."""
+_FORGOTTEN_S: Final = 900.0
+"""Seconds without a word after which an upload is given up, or an ended one forgotten."""
+
+UploadState = Literal["receiving", "reading", "done", "failed", "cancelled"]
+
+
+@dataclass(slots=True, eq=False)
+class StudyUpload:
+    """One upload, as it stands now."""
+
+    id: str
+    owner: str
+    folder: Path
+    state: UploadState = "receiving"
+    files: int = 0
+    """That arrived whole."""
+    bytes: int = 0
+    progress: StudyProgress | None = None
+    """How far reading has come; ``None`` before it began."""
+    first: str | None = None
+    """Digest of an image that can be shown already."""
+    stored: tuple[SeriesRecord, ...] = ()
+    """Series that can be shown already."""
+    read: StudiesRead | None = None
+    """What was understood, when it is done."""
+    error: Exception | None = None
+    """Why it failed."""
+    touched: float = field(default_factory=time.monotonic)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    kept: set[str] = field(default_factory=set)
+    """Digests that are the owner's already."""
+
+
+class StudiesService:
+    """Studies of a workspace.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where files lie and how large an upload may be.
+    store : HistoryStore
+    files : context manager
+        Held while pixels and their record change together.
+    label : callable
+        Neutral name of an image.
+    intake : Intake, optional
+        Process in which studies are read, so that single files never wait for one; closed with this.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: HistoryStore,
+        files: AbstractContextManager[object],
+        label: Callable[[Image], str],
+        intake: Intake | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._label = label
+        self._intake = intake or Intake()
+        self._uploads: dict[str, StudyUpload] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the process that reads; what was being read is given up."""
+        with self._lock:
+            for upload in self._uploads.values():
+                upload.cancel.set()
+        self._intake.close()
+
+    # --- receiving ----------------------------------------------------------------------------------
+
+    def begin(self, owner: str) -> StudyUpload:
+        """Begin an upload.
+
+        Raises
+        ------
+        UploadTooManyError
+            If the owner has too many already.
+        """
+        self._forget()
+        made = secrets.token_urlsafe(16)
+        upload = StudyUpload(made, owner, self._settings.uploads_folder / made)
+        with self._lock:
+            mine = [one for one in self._uploads.values() if one.owner == owner and _is_open(one)]
+            if len(mine) >= _UPLOADS_OF_ONE:
+                raise UploadTooManyError(found=len(mine) + 1, limit=_UPLOADS_OF_ONE)
+            self._uploads[upload.id] = upload
+        (upload.folder / "files").mkdir(parents=True, mode=0o700)
+        self._intake.start()
+        return upload
+
+    def upload(self, owner: str, upload_id: str) -> StudyUpload:
+        """Look up an upload of an owner.
+
+        Raises
+        ------
+        UploadNotFoundError
+            If there is none of that id, or it is somebody else's.
+        """
+        with self._lock:
+            upload = self._uploads.get(upload_id)
+        if upload is None or upload.owner != owner:
+            raise UploadNotFoundError(found=upload_id[:8])
+        upload.touched = time.monotonic()
+        return upload
+
+    def receive(self, owner: str, upload_id: str) -> PartWriter:
+        """Writer for the next body of an upload; tell :meth:`received` when it ended well.
+
+        Raises
+        ------
+        UploadNotFoundError
+            If there is none of that id, it is somebody else's, or it is being read already.
+        """
+        upload = self.upload(owner, upload_id)
+        if upload.state != "receiving":
+            raise UploadNotFoundError(found=upload_id[:8])
+        room = self._settings.max_study_bytes - upload.bytes
+        return PartWriter(upload.folder / "files", self._settings.max_study_files, room)
+
+    def received(self, owner: str, upload_id: str, writer: PartWriter) -> StudyUpload:
+        """Count what a writer wrote."""
+        upload = self.upload(owner, upload_id)
+        with self._lock:
+            upload.files += writer.files
+            upload.bytes += writer.bytes
+        return upload
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def read(self, owner: str, upload_id: str) -> StudyUpload:
+        """Begin reading what arrived, in the background.
+
+        Raises
+        ------
+        UploadNotFoundError
+            As :meth:`receive`.
+        """
+        upload = self.upload(owner, upload_id)
+        with self._lock:
+            if upload.state != "receiving":
+                raise UploadNotFoundError(found=upload_id[:8])
+            upload.state = "reading"
+        threading.Thread(target=self._read, args=(upload,), name="study", daemon=True).start()
+        return upload
+
+    def cancel(self, owner: str, upload_id: str) -> None:
+        """Give an upload up; series that can be shown already stay.
+
+        Raises
+        ------
+        UploadNotFoundError
+            If there is none of that id, or it is somebody else's.
+        """
+        upload = self.upload(owner, upload_id)
+        upload.cancel.set()
+        if upload.state == "receiving":
+            upload.state = "cancelled"
+            shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def _read(self, upload: StudyUpload) -> None:
+        """Read one upload to its end; the work of a thread of its own."""
+        try:
+            upload.read = self._understood(upload)
+            upload.state = "done"
+        except IntakeCancelledError:
+            upload.state = "cancelled"
+        except Exception as error:  # noqa: BLE001  # edge: kept with the upload, logged and shown
+            if not isinstance(error, AppError | ViewerError):
+                _LOG.exception("a study could not be read")
+            upload.error = error
+            upload.state = "failed"
+        finally:
+            upload.touched = time.monotonic()
+            shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def _understood(self, upload: StudyUpload) -> StudiesRead:
+        sources = sorted((upload.folder / "files").iterdir(), key=lambda path: int(path.name))
+        read = self._intake.open_study(
+            sources,
+            upload.folder / "images",
+            Limits(file_bytes=max(self._settings.max_upload_bytes, 2**30)),
+            key=owner_key(self._settings, upload.owner),
+            names=[path.name for path in sources],
+            on_progress=lambda progress: self._told(upload, progress),
+            cancel=upload.cancel,
+        )
+        self._keep(upload, (series for study in read.studies for series in study.series))
+        self._drop_first(upload, read)
+        return read
+
+    def _told(self, upload: StudyUpload, progress: StudyProgress) -> None:
+        if progress.first is not None and upload.first is None:
+            self._keep_one(upload, progress.first)
+            upload.first = progress.first
+        self._keep(upload, progress.stored)
+        upload.stored = progress.stored
+        upload.progress = progress
+
+    def _keep(self, upload: StudyUpload, series: Iterable[SeriesRecord]) -> None:
+        for one in series:
+            if one.digest is not None:
+                self._keep_one(upload, one.digest)
+
+    def _keep_one(self, upload: StudyUpload, digest: str) -> None:
+        """Make a stored image the owner's."""
+        if digest in upload.kept:
+            return
+        arrived = upload.folder / "images" / digest
+        # the child that wrote it has just taken the digest of these bytes
+        image = load(arrived, verify=False)
+        target = self._settings.images_folder / digest
+        study = image.describes.origin.study or None
+        with self._files:
+            if not target.exists():
+                arrived.rename(target)
+            self._store.add_image(upload.owner, digest, self._label(image), study=study)
+        upload.kept.add(digest)
+
+    def _drop_first(self, upload: StudyUpload, read: StudiesRead) -> None:
+        """Forget the image shown while the rest was read, unless it is a series or was asked about."""
+        series = {one.digest for study in read.studies for one in study.series}
+        if upload.first is not None and upload.first not in series:
+            self.release(upload.owner, [upload.first])
+
+    def release(self, owner: str, digests: Iterable[str]) -> None:
+        """Delete those of an owner's images that no conversation of theirs shows."""
+        with self._files:
+            for digest in self._store.release(owner, digests):
+                shutil.rmtree(self._settings.images_folder / digest, ignore_errors=True)
+
+    # --- finding again ------------------------------------------------------------------------------
+
+    def together(self, owner: str, digests: Iterable[str]) -> list[str]:
+        """Digests of an owner's images that belong to the studies these images belong to, oldest first."""
+        wanted = set(digests)
+        mine = self._store.images(owner)
+        studies = {image.study for image in mine if image.digest in wanted and image.study}
+        return [image.digest for image in reversed(mine) if image.study in studies or image.digest in wanted]
+
+    def _forget(self) -> None:
+        """Forget what ended long ago, and give up what nobody has touched for as long."""
+        now = time.monotonic()
+        with self._lock:
+            old = [one for one in self._uploads.values() if now - one.touched > _FORGOTTEN_S]
+            for upload in old:
+                if upload.state == "reading":
+                    continue  # it ends by the limits of the process that reads it
+                del self._uploads[upload.id]
+                shutil.rmtree(upload.folder, ignore_errors=True)
+
+
+def _is_open(upload: StudyUpload) -> bool:
+    return upload.state in {"receiving", "reading"}
