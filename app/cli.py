@@ -19,12 +19,10 @@ from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
 from app.studies import add_commands as add_study_commands
+from app.view_flags import add_measure_command, add_view_flags, opened_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from viewers.image import Image
-    from viewers.view import View
 
 __all__ = ["build_parser", "run"]
 
@@ -82,15 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
     view = argparse.ArgumentParser(add_help=False)
-    view.add_argument("--frame", type=int, default=1, metavar="N", help="frame number, from 1")
-    view.add_argument(
-        "--window",
-        type=_pair,
-        metavar="CENTRE,WIDTH",
-        help="e.g. --window=-600,1500; the file's own by default",
-    )
-    view.add_argument("--region", type=_four, metavar="X,Y,WIDTH,HEIGHT", help="part of the frame, in pixels")
-    view.add_argument("--invert", action="store_true", help="swap black and white")
+    add_view_flags(view)
 
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", parents=[common, model], help="open the page")
@@ -111,18 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     render.add_argument("image", type=Path, metavar="FILE")
     render.add_argument("output", type=Path, metavar="OUT.png")
-    render.add_argument(
-        "--plane",
-        choices=("axial", "coronal", "sagittal"),
-        help="a plane of the volume that a folder, zip or NIfTI FILE holds",
-    )
-    render.add_argument(
-        "--position",
-        type=float,
-        metavar="MM",
-        help="of the plane in the patient: towards head, back, left; the middle by default",
-    )
     render.set_defaults(command=_render)
+    add_measure_command(commands, common, view)
     add_study_commands(commands, common)
     doctor = commands.add_parser(
         "doctor", parents=[common, model], help="check this computer, and say what to do"
@@ -152,25 +132,6 @@ def _environment_language() -> str:
     name = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
     name = name or locale.getlocale()[0] or ""
     return "ar" if name.lower().startswith("ar") else "en"
-
-
-def _numbers(text: str, count: int, kind: type[Any]) -> list[Any]:
-    pieces = text.split(",")
-    try:
-        values = [kind(piece) for piece in pieces]
-    except ValueError:
-        values = []
-    if len(values) != count:
-        raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, found {text!r}")
-    return values
-
-
-def _pair(text: str) -> list[float]:
-    return _numbers(text, 2, float)
-
-
-def _four(text: str) -> list[int]:
-    return _numbers(text, 4, int)
 
 
 def _serve(settings: Settings, _options: argparse.Namespace, language: str) -> int:
@@ -208,40 +169,11 @@ def _tell_loaded(language: str, reason: str, seconds: float) -> None:
     print(Catalogue().text("cli.model_loaded", language, seconds=f"{seconds:.1f}", name=reason), flush=True)
 
 
-def _open_view(settings: Settings, options: argparse.Namespace) -> tuple[Image, View]:
-    """Open the image and make the view the flags describe."""
-    from dataclasses import replace
-
-    from viewers.errors import FrameOutOfRangeError
-    from viewers.geometry import Region
-    from viewers.intake import open_image
-    from viewers.view import default_view
-    from viewers.window import Window
-
-    if getattr(options, "plane", None):
-        from app.studies import open_plane
-
-        image, frame = open_plane(settings, options)
-        options.frame = frame + 1
-    else:
-        image = open_image(options.image)
-    if not 1 <= options.frame <= image.frame_count:
-        raise FrameOutOfRangeError(found=options.frame, count=image.frame_count)
-    view = default_view(image, options.frame - 1)
-    if options.window:
-        view = replace(view, window=Window(*options.window))
-    if options.region:
-        view = replace(view, region=Region(*options.region))
-    if options.invert:
-        view = replace(view, inverted=not view.inverted)
-    return image, view
-
-
 def _render(settings: Settings, options: argparse.Namespace, _language: str) -> int:
     from viewers.view import render_png
 
-    image, view = _open_view(settings, options)
-    data = render_png(image, view)
+    with opened_view(settings, options) as (image, view):
+        data = render_png(image, view)
     options.output.write_bytes(data)
     return 0
 
@@ -254,13 +186,14 @@ def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from i18n.catalogue import Catalogue
     from viewers.view import render
 
-    image, view = _open_view(settings, options)
+    with opened_view(settings, options) as (image, view):
+        pixels = render(image, view)
     # one answer needs no second process
     backend, model = open_backend(replace(settings, model_process=False))
     backend.wait()
     if model.is_demonstration:
         print(Catalogue().text("app.demo_notice", language), file=sys.stderr)
-    message = Message.of("user", ImagePart(render(image, view)), options.question)
+    message = Message.of("user", ImagePart(pixels), options.question)
     try:
         for text in _answer_texts(backend, settings, message):
             print(text, end="", flush=True)

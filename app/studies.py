@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from viewers.deid import Policy
     from viewers.findings import Finding
-    from viewers.image import Image
     from viewers.series import Series
+    from viewers.stack import SlicePlane
     from viewers.study import Study
     from viewers.volume import Volume
 
-__all__ = ["add_commands", "open_plane"]
+__all__ = ["add_commands", "chosen", "read"]
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -72,7 +72,13 @@ def _key(settings: Settings) -> bytes:
 
 
 @contextmanager
-def _read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
+def read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
+    """Read the studies of a folder, zip or file, which can be opened until the context ends.
+
+    Raises
+    ------
+    ViewerError, OSError
+    """
     from viewers.study import read_studies
 
     source.stat()  # a missing source is an error of the operating system that names it
@@ -82,7 +88,7 @@ def _read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...],
 
 
 def _studies(settings: Settings, options: argparse.Namespace, language: str) -> int:
-    with _read(settings, options.source) as (studies, findings):
+    with read(settings, options.source) as (studies, findings):
         if options.json:
             print(json.dumps(_as_json(studies, findings), indent=1))
         else:
@@ -102,23 +108,36 @@ def _as_json(studies: tuple[Study, ...], findings: tuple[Finding, ...]) -> dict[
 def _series_json(series: Series) -> dict[str, Any]:
     from viewers.errors import VolumeError
 
+    stack = series.stack
     affine, problem = None, None
     try:
-        affine = series.stack.affine().tolist()
+        affine = stack.affine().tolist()
     except VolumeError as error:
         problem = {"key": error.key, "values": error.values}
+    steps = sorted(stack.steps_mm())
     return {
         "id": series.id,
+        "space": series.origin.space,
         "modality": series.modality,
         "facts": dict(series.facts),
         "files": len(series.instances),
         "frames": series.frame_count,
         "size_px": [series.size.width, series.size.height],
-        "spacing_mm": series.stack.spacing_mm,
+        "spacing_mm": stack.spacing_mm,
+        "slice_spacing_mm": [steps[0], steps[len(steps) // 2], steps[-1]] if steps else None,
+        "tilt_degrees": round(stack.tilt_degrees(), 3),
+        "planes": [_plane_json(plane) for plane in (*stack.planes[:1], *stack.planes[1:][-1:])],
         "affine_lps_mm": affine,
         "no_volume_because": problem,
         "findings": [_finding_json(found) for found in series.findings],
     }
+
+
+def _plane_json(plane: SlicePlane | None) -> dict[str, Any] | None:
+    """Where the first or the last slice lies."""
+    if plane is None:
+        return None
+    return {"position_mm": list(plane.position_mm), "cosines": list(plane.cosines)}
 
 
 def _finding_json(found: Finding) -> dict[str, Any]:
@@ -151,8 +170,14 @@ def _summary(series: Series) -> str:
     return "  ".join(piece for piece in pieces if piece)
 
 
-def _chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
-    """Find the series of an id, or the largest."""
+def chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
+    """Find the series of an id, or the largest.
+
+    Raises
+    ------
+    VolumeError
+        If there is none.
+    """
     from viewers.errors import VolumeError
 
     found = [series for study in studies for series in study.series if wanted in (None, series.id)]
@@ -170,8 +195,8 @@ def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) 
         source.stat()
         yield read_nifti(source)
         return
-    with _read(settings, source) as (studies, _):
-        yield volume_of(_chosen(studies, wanted))
+    with read(settings, source) as (studies, _):
+        yield volume_of(chosen(studies, wanted))
 
 
 def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> int:
@@ -180,26 +205,6 @@ def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> 
     with _opened_volume(settings, options.source, options.series) as volume:
         write_nifti(volume, options.output)
     return 0
-
-
-def open_plane(settings: Settings, options: argparse.Namespace) -> tuple[Image, int]:
-    """Open a folder, zip or NIfTI file as the planes of ``--plane``; with the frame nearest ``--position``.
-
-    Raises
-    ------
-    ViewerError
-        If it forms no volume.
-    OSError
-    """
-    from viewers.planes import plane_image
-
-    with _opened_volume(settings, options.image) as volume:
-        positions = volume.positions_mm(options.plane)
-        wanted = options.position
-        if wanted is None:
-            return plane_image(volume, options.plane), len(positions) // 2
-        volume.reslice(options.plane, wanted)  # outside the volume is an error with the numbers
-        return plane_image(volume, options.plane), int(abs(positions - wanted).argmin())
 
 
 def _deidentify(settings: Settings, options: argparse.Namespace, language: str) -> int:

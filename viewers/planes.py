@@ -12,11 +12,11 @@ import numpy as np
 
 from viewers.assembly import image_volume
 from viewers.errors import FrameOutOfRangeError, InvalidViewError
-from viewers.geometry import PixelSpacingMm, SizePx
+from viewers.geometry import EdgeMarks, PixelSpacingMm, SizePx, marks_from_cosines
 from viewers.image import FrameDisplay, GreyFrame, Image, ImageFacts, display_digest
 from viewers.projection import Projection, slab
 from viewers.record import Types, facts_to_json, strict
-from viewers.stack import SlicePlane
+from viewers.stack import SlicePlane, slice_plane
 from viewers.volume import PLANES, Plane
 from viewers.window import CODES, CodeMap
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from viewers.volume import PlaneGrid, PlaneSlice, Volume
 
-__all__ = ["PlaneView", "plane_frame", "plane_grid", "plane_image"]
+__all__ = ["PlaneView", "plane_frame", "plane_grid", "plane_image", "volume_image"]
 
 _NUMBER: Final = (int, float)
 _RECORD: Final[Mapping[str, Types]] = {
@@ -203,6 +203,47 @@ def plane_image(volume: Volume, plane: Plane) -> Image:
     pixels = np.ascontiguousarray(volume.array).data.cast("B")
     digest = display_digest(record, pixels, volume.affine.tobytes(), plane.encode())
     return Image(facts, _PlaneFrames(volume, plane, positions, code_map), digest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _VolumeFrames:
+    """Slices of a volume as they lie in its array; see :class:`viewers.image.FrameSource`."""
+
+    volume: Volume
+    code_map: CodeMap
+
+    def read(self, index: int) -> GreyFrame:
+        """Take one slice."""
+        values = self.volume.array[index]
+        codes = values if self.volume.code_map is not None else _codes(values, self.code_map)
+        codes.setflags(write=False)
+        return GreyFrame(codes, self.code_map)
+
+
+def volume_image(volume: Volume) -> Image:
+    """Make an image whose frames are the slices of a volume, such as one that was read from NIfTI.
+
+    Whole numbers keep their values, others are kept in 65535 steps.
+    """
+    count, rows, columns = volume.array.shape
+    _, row, column = volume.spacing_mm
+    code_map, stored = _coding(volume)
+    directions = (volume.affine[:3, :2] / [column, row]).T.ravel()
+    planes = [slice_plane(volume.to_mm((0, 0, number)), directions.tolist()) for number in range(count)]
+    marks = marks_from_cosines(directions.tolist()) or EdgeMarks()
+    facts = replace(
+        volume.describes or _plain((rows, columns)),
+        size=SizePx(columns, rows),
+        spacing=PixelSpacingMm(row, column, "ImagePositionPatient", calibrated=True),
+        pixel_aspect=row / column,
+        stored_codes=stored,
+        prefers_stored=False,
+        frames=(FrameDisplay(marks),) * count,
+        planes=tuple(planes),
+    )
+    record = facts_to_json(facts, findings=False)
+    digest = display_digest(record, np.ascontiguousarray(volume.array).data.cast("B"))
+    return Image(facts, _VolumeFrames(volume, code_map), digest)
 
 
 def _slice_plane(grid: PlaneGrid, position_mm: float) -> SlicePlane:

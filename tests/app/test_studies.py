@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from PIL import Image as Pillow
 
 from app.cli import run
 from tests.viewers.phantoms import CORONAL, write_series
-from viewers.volume import read_nifti
+from viewers.nifti import read_nifti
+from viewers.planes import PlaneView
+from viewers.rules import Rule
+from viewers.store import load
+from viewers.study import read_studies
+from viewers.view import default_view, render
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +45,8 @@ def test_studies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     first, second = from_folder["studies"][0]["series"]
     assert (first["files"], first["size_px"], first["no_volume_because"]) == (6, [12, 10], None)
     assert first["affine_lps_mm"][2][2] == pytest.approx(2.0)
+    assert first["planes"][1] == {"position_mm": [-20, -30, 20], "cosines": [1, 0, 0, 0, 1, 0]}
+    assert (first["slice_spacing_mm"], first["tilt_degrees"]) == ([2, 2, 2], 0)
     assert second["no_volume_because"]["key"] == "viewers.too_few_slices"
     assert "Nobody" not in json.dumps(from_folder)
     assert paths[0].name not in json.dumps(from_folder)
@@ -69,11 +77,43 @@ def test_planes_are_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         target = tmp_path / "plane.png"
         flags = ["--plane", "coronal", "--position=-28", "--window=500,400"]
         assert run(["render", str(tmp_path / source), str(target), *flags]) == 0
-        pixels = np.asarray(Pillow.open(target))
+        pixels = np.asarray(Pillow.open(target).convert("RGB"))
         assert pixels.shape == (24, 12, 3)
         assert pixels[0, -1, 0] > pixels[-1, 0, 0]
     assert run(["render", str(tmp_path / "in"), str(target), "--plane", "axial", "--position", "99"]) == 1
     assert "10-20 mm" in capsys.readouterr().err
+
+
+def test_what_is_rendered_is_what_the_page_shows(tmp_path: Path) -> None:
+    """Plane, projection, rotation, flip and rule give the pixels of the same view of the stored series."""
+    write_series(tmp_path / "in", count=8)
+    with read_studies(tmp_path / "in")[0] as reader:
+        image = load(reader.studies()[0].series[0].keep(tmp_path / "kept"))
+    plane = PlaneView("sagittal", -17.5, "mip", 1.2)
+    view = replace(default_view(image, 0, plane), rotation=90, flipped=True)
+    flags = ["--plane=sagittal", "--position=-17.5", "--projection=mip", "--thickness=1.2"]
+    target = tmp_path / "out.png"
+    assert run(["render", str(tmp_path / "in"), str(target), *flags, "--rotate=90", "--flip"]) == 0
+    assert np.array_equal(np.asarray(Pillow.open(target).convert("RGB")), render(image, view))
+    assert run(["render", str(tmp_path / "in"), str(target), "--frame=3", "--rule=lung,bone,brain"]) == 0
+    expected = render(image, replace(default_view(image, 2), rule=Rule(("lung", "bone", "brain"))))
+    assert np.array_equal(np.asarray(Pillow.open(target).convert("RGB")), expected)
+    assert len({expected[..., channel].tobytes() for channel in range(3)}) == 3
+    for wrong in ("lung,bone", "lung,bone,smith"):
+        with pytest.raises(SystemExit):
+            run(["render", str(tmp_path / "in"), str(target), f"--rule={wrong}"])
+
+
+def test_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A length on a coronal plane, as JSON; points outside are an error with the limits."""
+    write_series(tmp_path / "in", count=9)
+    plane = ["--plane", "coronal", "--position=-28.4"]
+    assert run(["measure", str(tmp_path / "in"), "length", "1,1", "5,4", *plane]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["quantities"] == [{"name": "length", "value": pytest.approx(40**0.5), "unit": "mm"}]
+    assert made["spacing"]["calibrated"] is True
+    assert run(["measure", str(tmp_path / "in"), "probe", "99,1"]) == 1
+    assert "0-12, 0-10 px" in capsys.readouterr().err
 
 
 def test_files_are_deidentified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
