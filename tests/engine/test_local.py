@@ -112,7 +112,7 @@ def test_another_image_in_any_turn_changes_what_is_computed(tiny: LoadedModel, t
         list(backend.stream(conversation(*turns), GenerationOptions(max_new_tokens=1)))
         state = backend._device.states.take(tiny.name, backend_places(tiny, conversation(*turns)))
         assert state is not None
-        logits.append(state.cache.layers[-1].values[0, :, -1].clone())
+        logits.append(state.values[-1][0, :, state.length - 1].clone())
 
     assert not torch.equal(logits[0], logits[1])
 
@@ -257,10 +257,10 @@ def test_nucleus_of_the_likeliest_token_is_greedy(tiny: LoadedModel) -> None:
 
 def scripted_tokens(monkeypatch: pytest.MonkeyPatch, ids: Sequence[int]) -> None:
     """Let the model compute as always, but choose these tokens."""
-    from engine import local
+    from engine.answering import Answer
 
     chosen = iter(ids)
-    monkeypatch.setattr(local._Run, "_sample", lambda *_: next(chosen))
+    monkeypatch.setattr(Answer, "_sample", lambda *_: next(chosen))
 
 
 def test_arabic_comes_in_whole_characters(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,14 +301,14 @@ def test_closing_the_stream_stops_the_work_within_a_token(tiny: LoadedModel) -> 
     """After close, the model is not called again, and the place is free for the next one."""
     backend = LocalBackend(tiny, active_streams=1)
     calls = 0
-    compute = backend._device.logits
+    compute = backend._device.hidden
 
     def counted(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         return compute(*arguments)
 
-    backend._device.logits = counted  # type: ignore[method-assign]
+    backend._device.hidden = counted  # type: ignore[method-assign]
     stream = backend.stream(conversation((1, "Which side?", None)), GenerationOptions(max_new_tokens=400))
     for event in stream:
         if isinstance(event, Delta):
@@ -338,7 +338,7 @@ def test_too_long_is_refused_before_computing(tmp_path: Path) -> None:
 
     loaded = load(build_checkpoint(tmp_path, context_length=160), LoadOptions(device="cpu", dtype="float32"))
     backend = LocalBackend(loaded)
-    backend._device.logits = pytest.fail  # type: ignore[assignment, method-assign]
+    backend._device.hidden = pytest.fail  # type: ignore[assignment, method-assign]
     long = conversation((None, "word " * 300, None))
     tokens = len(loaded.renderer.render(long).ids)
 
@@ -346,7 +346,7 @@ def test_too_long_is_refused_before_computing(tmp_path: Path) -> None:
         next(backend.stream(long, GREEDY))
 
     assert caught.value.values == {"found": tokens, "limit": 160 - 12}
-    del backend._device.logits
+    del backend._device.hidden
     assert isinstance(finished(backend, conversation((None, "short", None))), Finished)
 
 
@@ -430,12 +430,12 @@ def test_a_closed_backend_says_so(tiny: LoadedModel) -> None:
 def test_an_error_in_the_model_reaches_the_reader_and_leaves_no_broken_state(tiny: LoadedModel) -> None:
     """A failure in mid-answer is raised from the stream; the half-written state is dropped."""
     backend = LocalBackend(tiny)
-    compute = backend._device.logits
-    backend._device.logits = lambda *_: (_ for _ in ()).throw(RuntimeError("boom"))  # type: ignore[method-assign]
+    compute = backend._device.hidden
+    backend._device.hidden = lambda *_: (_ for _ in ()).throw(RuntimeError("boom"))  # type: ignore[method-assign]
 
     with pytest.raises(RuntimeError, match="boom"):
         list(backend.stream(conversation((1, "Which side?", None)), GREEDY))
 
     assert len(backend._device.states) == 0
-    backend._device.logits = compute  # type: ignore[method-assign]
+    backend._device.hidden = compute  # type: ignore[method-assign]
     assert answer(backend, conversation((1, "Which side?", None)))
