@@ -6,6 +6,7 @@ leaves a header.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import zlib
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 __all__ = [
     "PARSER_FAILURES",
@@ -57,10 +59,23 @@ PARSER_FAILURES: Final = (
 _JOINED: Final = str.maketrans("", "", " -_")
 
 
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise LookupError(keyword)
+    return Tag(number)
+
+
 def get(dataset: Dataset, keyword: str) -> Any:
     """Value of an attribute, or ``None`` when it is absent, empty or cannot be read."""
+    tag = _tag(keyword)
     try:
-        value = dataset.get(keyword)
+        # By number: by name pydicom looks the name up each time, and most attributes are absent.
+        value = dataset[tag].value if tag in dataset else None
     except PARSER_FAILURES:
         return None
     return None if value is None or (isinstance(value, str) and not value) else value

@@ -14,13 +14,12 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from viewers.attributes import PARSER_FAILURES, get, uid
-from viewers.errors import CorruptHeaderError, DecompressionBombError, NotAnImageError, TooLargeError
+from viewers.elements import LONG_VR, check_elements
+from viewers.errors import CorruptHeaderError, DecompressionBombError, NotAnImageError
 from viewers.findings import Finding, finding
 from viewers.sniff import has_preamble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pydicom import Dataset
 
     from viewers.limits import Limits
@@ -34,9 +33,6 @@ _NATIVE: Final = {
     (False, False): "1.2.840.10008.1.2.2",
 }
 """Transfer syntax by (implicit VR, little endian)."""
-_LONG_VR: Final = frozenset(
-    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-)
 MEDIA_CLASS: Final = 0x0002
 TRANSFER_SYNTAX: Final = 0x0010
 
@@ -51,6 +47,8 @@ class ParsedFile:
     """SOP class UID of the file meta information; empty when there is none."""
     big_endian: bool
     findings: list[Finding] = field(default_factory=list)
+    pixels: memoryview | None = None
+    """Value of Pixel Data, where it was left out of the dataset because it need not be copied."""
 
 
 def parse(raw: bytes, limits: Limits) -> ParsedFile:
@@ -98,28 +96,16 @@ def _read(raw: bytes, stated: str, body: int, limits: Limits) -> tuple[Dataset, 
     from pydicom.filereader import read_dataset, read_partial
 
     if stated in _DEFLATED:
-        inflated = BytesIO(_inflated(raw[body:], limits.file_bytes))
-        return (
-            read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, stop_when=_counter(limits)),
-            False,
-            True,
-        )
-    dataset = read_partial(BytesIO(raw), stop_when=_counter(limits), force=True)
+        inflated = _inflated(raw[body:], limits.file_bytes)
+        check_elements(inflated, 0, len(inflated), limits.elements, implicit=False)
+        return read_dataset(BytesIO(inflated), is_implicit_VR=False, is_little_endian=True), False, True
+    # What is written there decides, as it does in the parser: labels are sometimes wrong.
+    explicit = raw[body + 4 : body + 6].isalpha() and raw[body + 4 : body + 6].isupper()
+    big = explicit and stated == _NATIVE[False, False]
+    check_elements(raw, body, len(raw), limits.elements, implicit=not explicit, big_endian=big)
+    dataset = read_partial(BytesIO(raw), force=True)
     implicit, little = dataset.original_encoding
     return dataset, bool(implicit), bool(little)
-
-
-def _counter(limits: Limits) -> Callable[..., bool]:
-    count = 0
-
-    def stop_when(*_: object) -> bool:
-        nonlocal count
-        count += 1
-        if count > limits.elements:
-            raise TooLargeError(quantity="elements", found=f"> {limits.elements}", limit=limits.elements)
-        return False
-
-    return stop_when
 
 
 def _inflated(data: bytes, limit: int) -> bytes:
@@ -138,7 +124,7 @@ def file_meta(raw: bytes) -> tuple[dict[int, str], int]:
         if group != 2:
             break
         head = 8
-        if vr in _LONG_VR and at + 12 <= len(raw):
+        if vr in LONG_VR and at + 12 <= len(raw):
             head, (length,) = 12, struct.unpack_from("<L", raw, at + 8)
         if element in {MEDIA_CLASS, TRANSFER_SYNTAX}:
             found[element] = raw[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")

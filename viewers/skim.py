@@ -17,6 +17,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from viewers.dataset import MEDIA_CLASS, TRANSFER_SYNTAX, ParsedFile, file_meta
+from viewers.elements import LONG_VR, UNDEFINED
 from viewers.sniff import has_preamble
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ _SKIPPED: Final = frozenset(
     }
 )
 """Transfer syntaxes that are not little-endian elements one after the other: big endian and deflated."""
-_LONG_VR: Final = frozenset(
-    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-)
-_UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST: Final = 64
 _LARGEST_VALUE: Final = 2**20
-"""Bytes of one attribute that is kept: a lookup table of 65536 entries has 128 KiB."""
+"""Bytes of one attribute that is kept: a lookup table of 65536 entries has 128 KiB. A file with a larger
+one, as enhanced images have, is parsed as a whole."""
+_MOST_ELEMENTS: Final = 20_000
+"""Stepped over in one file; one with more is parsed as a whole, where limits are looked at."""
 
 IDENTIFIERS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 """Looked at for grouping, then forgotten."""
@@ -147,12 +147,16 @@ class Skimmed:
         kept = tuple(item for item in sorted(self.elements.items()) if item[0] not in left_out)
         return self.transfer_syntax, kept
 
-    def parsed(self, pixels: bytes | None = None) -> ParsedFile:
+    def parsed(self, pixels: bytes | memoryview | None = None) -> ParsedFile:
         """Make the dataset of the kept elements; with ``pixels`` as its Pixel Data."""
         joined = b"".join(element for _, element in sorted(self.elements.items()))
-        if pixels is not None:
+        encapsulated = self.pixels is not None and self.pixels[2] == UNDEFINED
+        if pixels is not None and encapsulated:
             joined += self.pixel_head + pixels
-        return ParsedFile(self._read(joined), self.transfer_syntax, self.media_class, big_endian=False)
+        parsed = ParsedFile(self._read(joined), self.transfer_syntax, self.media_class, big_endian=False)
+        if pixels is None or encapsulated or not len(pixels):
+            return parsed
+        return replace(parsed, pixels=memoryview(pixels))
 
     def _read(self, joined: bytes) -> Dataset:
         from pydicom.filereader import read_dataset
@@ -187,7 +191,7 @@ def _walk(raw: bytes, at: int, syntax: str, media_class: str) -> Skimmed | None:
     elements: dict[int, bytes] = {}
     heads: dict[int, int] = {}
     implicit, last = syntax == _IMPLICIT, 0
-    while True:
+    for _ in range(_MOST_ELEMENTS):
         number, head, length = _element(raw, at, implicit=implicit)
         if number <= last:
             raise ValueError("elements out of order")
@@ -197,14 +201,15 @@ def _walk(raw: bytes, at: int, syntax: str, media_class: str) -> Skimmed | None:
                 return None
             pixels = (head, at + head, length)
             return Skimmed(syntax, media_class, elements, heads, pixels, raw[at : at + head])
-        stop = (
-            at + head + length if length != _UNDEFINED else _sequence_end(raw, at + head, implicit=implicit)
-        )
+        stop = at + head + length if length != UNDEFINED else _sequence_end(raw, at + head, implicit=implicit)
         if stop > len(raw):
             return None
-        if number in wanted and stop - at <= _LARGEST_VALUE:
+        if number in wanted:
+            if stop - at > _LARGEST_VALUE:
+                return None
             elements[number], heads[number] = raw[at:stop], head
         at = stop
+    return None
 
 
 def _element(raw: bytes, at: int, *, implicit: bool) -> tuple[int, int, int]:
@@ -216,7 +221,7 @@ def _element(raw: bytes, at: int, *, implicit: bool) -> tuple[int, int, int]:
     representation = raw[at + 4 : at + 6]
     if not (representation.isalpha() and representation.isupper()):
         raise ValueError("no value representation")
-    if representation in _LONG_VR:
+    if representation in LONG_VR:
         return number, 12, struct.unpack_from("<L", raw, at + 8)[0]
     return number, 8, struct.unpack_from("<H", raw, at + 6)[0]
 
@@ -224,15 +229,17 @@ def _element(raw: bytes, at: int, *, implicit: bool) -> tuple[int, int, int]:
 def _sequence_end(raw: bytes, at: int, *, implicit: bool) -> int:
     """Where a sequence of undefined length ends; what is inside is stepped over."""
     depth = 1
-    while depth:
+    for _ in range(_MOST_ELEMENTS):
         number, head, length = _element(raw, at, implicit=implicit)
         at += head
         if number in {_ITEM_END, _SEQUENCE_END}:
             depth -= 1
-        elif length == _UNDEFINED:
+            if not depth:
+                return at
+        elif length == UNDEFINED:
             depth += 1
             if depth > _DEEPEST:
                 raise ValueError("nested too deep")
         else:
             at += length
-    return at
+    raise ValueError("too many elements")

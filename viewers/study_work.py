@@ -137,14 +137,15 @@ class _Work:
                 read.series, read.modality, (known.images if known else 0) + read.instance.frames
             )
             self._names[read.instance.index] = read.name
-            if self._first is None and self._tries < _FIRST_TRIES and read.instance.frames == 1:
+            tries = 0 if self._alone else _FIRST_TRIES  # two files at a time would not tell which one it was
+            if self._first is None and self._tries < tries and read.instance.frames == 1:
                 self._tries += 1
                 self._show(read.instance)
         self._progress("reading", read.done, read.total, now=read.done == read.total)
 
     def _show(self, instance: Instance) -> None:
         """Store one image alone, so that there is something to see while the rest is read."""
-        self._tell({"at": instance.index, "alone": True})
+        self._tell({"at": instance.index, "alone": False})
         try:
             image = instance.open(self._limits)
             save(image, self._folder / image.digest)

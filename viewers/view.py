@@ -5,7 +5,6 @@ The browser, the model, the history and the report all get the array :func:`rend
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +19,12 @@ from viewers.errors import (
 from viewers.geometry import PixelSpacingMm, Region, SizePx
 from viewers.image import ColorFrame, GreyFrame
 from viewers.planes import PlaneView, plane_frame, plane_grid
+from viewers.png import png
 from viewers.proportions import display_size, squared, turned
 from viewers.record import Types, strict
 from viewers.rules import Rule
 from viewers.vocabulary import known_name
-from viewers.window import VoiLut, Window, build_lut
+from viewers.window import VoiLut, Window, build_lut, levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -252,17 +252,22 @@ def render(image: Image, view: View) -> NDArray[np.uint8]:
     OpenError
         If the frame cannot be decoded.
     """
+    drawn = _drawn(image, view)
+    if drawn.ndim == 2:
+        drawn = np.repeat(drawn[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(drawn, dtype=np.uint8)
+
+
+def _drawn(image: Image, view: View) -> NDArray[np.uint8]:
+    """Draw a view; grey pictures have two axes."""
     grid = _checked(image, view)
     frame = shown_frame(image, view)
     pixels = frame.rgb if isinstance(frame, ColorFrame) else frame.codes
     if view.region is not None:
         region = view.region
         pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
-    levels = _levels(image, view, frame, pixels)
-    drawn = turned(squared(levels, grid.pixel_aspect), view.rotation, flipped=view.flipped)
-    if drawn.ndim == 2:
-        drawn = np.repeat(drawn[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(drawn, dtype=np.uint8)
+    grey = _levels(image, view, frame, pixels)
+    return turned(squared(grey, grid.pixel_aspect), view.rotation, flipped=view.flipped)
 
 
 def shown_frame(image: Image, view: View) -> Frame:
@@ -283,24 +288,20 @@ def _levels(image: Image, view: View, frame: Frame, pixels: NDArray[Any]) -> NDA
     if not isinstance(frame, GreyFrame) or transform is None:
         return np.asarray(pixels, np.uint8)
     if view.rule is None:
-        return np.asarray(build_lut(frame.code_map, transform, inverted=view.inverted)[pixels])
+        return np.asarray(build_lut(frame.code_map, transform, inverted=view.inverted).take(pixels))
     tables = [build_lut(frame.code_map, window) for window in view.rule.windows]
-    return np.stack([table[pixels] for table in tables], axis=-1)
+    return np.stack([levels(table, pixels) for table in tables], axis=-1)
 
 
 def render_png(image: Image, view: View) -> bytes:
-    """Draw a view as PNG, without metadata; RGB of 8 bits.
+    """Draw a view as PNG, without metadata: the pixels of :func:`render`, as grey levels where all are grey.
 
     Raises
     ------
     ViewerError
         As :func:`render`.
     """
-    from PIL import Image as Pillow
-
-    buffer = io.BytesIO()
-    Pillow.fromarray(render(image, view)).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
+    return png(_drawn(image, view))
 
 
 def describe_view(image: Image, view: View) -> dict[str, Any]:

@@ -36,6 +36,7 @@ C.7.5.1.1.2 (pixel padding), C.11.6 (presentation LUT shape).
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,6 +55,7 @@ __all__ = [
     "VoiLut",
     "Window",
     "build_lut",
+    "levels",
     "range_window",
     "usable_window",
 ]
@@ -63,6 +65,8 @@ CODES = 65536
 
 VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
+_PIECE = 65536
+"""Codes looked up at a time: half a megabyte as the indices numpy works with."""
 _LARGEST = 1e12
 """Centres and widths beyond this are mistakes: no modality reaches it, and float64 stays exact below."""
 
@@ -199,13 +203,66 @@ def build_lut(code_map: CodeMap, transform: Window | VoiLut, *, inverted: bool =
 
 @lru_cache(maxsize=64)
 def _build_lut(code_map: CodeMap, transform: Window | VoiLut, inverted: bool) -> NDArray[np.uint8]:  # noqa: FBT001
-    value = code_map.values()
-    y = _window(value, transform) if isinstance(transform, Window) else _voi_lut(value, transform)
-    grey = np.rint(np.clip(y, 0.0, 255.0)).astype(np.uint8)
+    ramp = isinstance(transform, Window) and transform.function != "SIGMOID" and code_map.table is None
+    if ramp and code_map.slope > 0:
+        assert isinstance(transform, Window)  # noqa: S101 - for the type checker: looked at above
+        grey = _ramp(code_map, transform)
+    else:
+        value = code_map.values()
+        y = _window(value, transform) if isinstance(transform, Window) else _voi_lut(value, transform)
+        grey = np.rint(np.clip(y, 0.0, 255.0)).astype(np.uint8)
     if inverted:
         grey = 255 - grey
-    grey[code_map.padded()] = 0
+    if code_map.padding is not None:
+        grey[code_map.padding[0] : code_map.padding[1] + 1] = 0
     grey.setflags(write=False)
+    return grey
+
+
+def levels(lut: NDArray[np.uint8], codes: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Look every code up: ``lut[codes]``, in pieces that stay in the processor's cache.
+
+    Parameters
+    ----------
+    lut : ndarray of uint8, shape (65536,)
+    codes : ndarray of uint16, of any shape
+
+    Returns
+    -------
+    ndarray of uint8, of the shape of ``codes``
+    """
+    if codes.size <= _PIECE:
+        return lut.take(codes)
+    made = np.empty(codes.shape, np.uint8)
+    rows = max(_PIECE // max(codes[0].size, 1), 1)
+    index = np.empty((rows, *codes.shape[1:]), np.intp)
+    for start in range(0, len(codes), rows):
+        piece = codes[start : start + rows]
+        wide = index[: len(piece)]
+        wide[...] = piece
+        # No code is outside the table; "clip" spares the copy that checking would need.
+        lut.take(wide, out=made[start : start + rows], mode="clip")
+    return made
+
+
+def _ramp(code_map: CodeMap, window: Window) -> NDArray[np.uint8]:
+    """Do the arithmetic only for the codes that are neither black nor white: most windows have few."""
+    center, width = float(window.center), float(window.width)
+    if window.function == "LINEAR":
+        center, width = center - 0.5, width - 1.0
+
+    def value(code: int) -> float:
+        return (code - code_map.offset) * code_map.slope + code_map.intercept
+
+    # Values rise with codes, so that both ends of the ramp are found by halving.
+    start = bisect.bisect_right(range(CODES), center - width / 2.0, key=value)
+    stop = max(bisect.bisect_right(range(CODES), center + width / 2.0, key=value), start)
+    grey = np.zeros(CODES, np.uint8)
+    grey[stop:] = 255
+    if start < stop:
+        codes = np.arange(start, stop, dtype=np.float64)
+        y = _window((codes - code_map.offset) * code_map.slope + code_map.intercept, window)
+        grey[start:stop] = np.rint(np.clip(y, 0.0, 255.0))
     return grey
 
 

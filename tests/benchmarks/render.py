@@ -1,8 +1,16 @@
-"""File to pixels and window changes: our renderer against the plain pydicom way."""
+"""File to lossless bytes for the browser, and window changes: our renderer against the plain pydicom way.
+
+The plain way is ``dcmread``, ``apply_modality_lut``, ``apply_voi_lut``, the window's output range to 0-255,
+and Pillow's PNG with its own settings. Ours makes the same PNG from the same file (opened, checked and
+hashed anew each time), or the 16-bit codes that the page windows by itself; both are compared with the
+plain picture before anything is measured.
+"""
 
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,52 +20,105 @@ from PIL import Image as Pillow
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from tests.benchmarks.table import Row, alternate
-from viewers.intake import open_image
+from viewers.intake import browser_frame, open_image
+from viewers.store import load, save
 from viewers.view import default_view, render, render_png
+from viewers.window import build_lut
 
 CT = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
 
 
 def run() -> tuple[str, list[Row]]:
-    """Measure on pydicom's CT slice, as it is and repeated to 512 x 512."""
-    big = _enlarged()
+    """Measure on pydicom's CT slice, enlarged: as CT in a soft-tissue window, as a radiograph in a wide one."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    home = Path(tempfile.mkdtemp(prefix="bimedix2-bench-", dir=shared if shared.is_dir() else None))
     rows = []
-    for name, source in (("128 x 128", CT.read_bytes()), ("512 x 512", big)):
-        path = Path("/dev/shm") / "bimedix2-bench.dcm" if Path("/dev/shm").is_dir() else Path("bench.dcm")  # noqa: S108
-        path.write_bytes(source)
-        try:
-            ours, plain = alternate(lambda p=path: _ours(p), lambda p=path: _plain(p), rounds=15)
-            rows.append(Row(f"file to PNG, {name}", ours * 1e3, "ms", plain * 1e3, "pydicom"))
-            image, dataset = open_image(path), pydicom.dcmread(path)
-            view, stored = default_view(image), dataset.pixel_array
-            ours, plain = alternate(
-                lambda i=image, v=view: render(i, v), lambda s=stored, d=dataset: _window(s, d), rounds=15
-            )
-            rows.append(Row(f"another window, {name}", ours * 1e3, "ms", plain * 1e3, "pydicom"))
-        finally:
-            path.unlink()
-    return "Rendering", rows
+    try:
+        for side, noise, width, rounds in ((512, 5, 400, 15), (2048, 20, 4096, 5)):
+            path = home / f"{side}.dcm"
+            path.write_bytes(_enlarged(side, noise, width))
+            rows += _measured(path, side, rounds)
+    finally:
+        shutil.rmtree(home)
+    return "File to lossless bytes, and windows", rows
 
 
-def _enlarged() -> bytes:
+def _measured(path: Path, side: int, rounds: int) -> list[Row]:
+    size = f"{side} x {side}"
+    folder = path.parent / f"kept-{side}"
+    save(open_image(path), folder)
+    _check_equal(path)
+    rows = []
+    for name, ours in (
+        (f"DICOM file to PNG, {size}", lambda: _png(path)),
+        (f"DICOM file to 16-bit codes for the page, {size}", lambda: _codes(path)),
+        (f"stored image to PNG, {size}", lambda: _stored(folder)),
+    ):
+        taken, plain = alternate(ours, lambda: _plain(path), rounds=rounds)
+        rows.append(Row(name, taken * 1e3, "ms", plain * 1e3, "pydicom"))
+    image, dataset = open_image(path), pydicom.dcmread(path)
+    view, stored = default_view(image), dataset.pixel_array
+    taken, plain = alternate(lambda: render(image, view), lambda: _window(stored, dataset), rounds=rounds)
+    rows.append(Row(f"another window, {size}", taken * 1e3, "ms", plain * 1e3, "pydicom"))
+    return rows
+
+
+def _check_equal(path: Path) -> None:
+    """Compare both forms with the plain picture: half-way values may be rounded either way, by one level."""
+    plain = _decoded(_plain(path)).astype(int)
+    meta, codes = browser_frame(open_image(path), 0)
+    image = open_image(path)
+    chosen = image.default_window(0)
+    assert chosen is not None
+    table = build_lut(image.frame(0).code_map, chosen.transform)
+    drawn = table[np.frombuffer(codes, "<u2").reshape(meta["height"], meta["width"])]
+    for ours in (_decoded(_png(path)), drawn):
+        difference = np.abs(ours - plain)
+        assert difference.max() <= 1
+        assert np.count_nonzero(difference) <= difference.size / 1000
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    with Pillow.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture)
+
+
+def _enlarged(side: int, noise: float, width: int) -> bytes:
     dataset = pydicom.dcmread(CT)
-    pixels = np.tile(dataset.pixel_array, (4, 4))
+    smooth = Pillow.fromarray(dataset.pixel_array.astype(np.float32)).resize(
+        (side, side), Pillow.Resampling.BICUBIC
+    )
+    grain = np.random.default_rng(1).normal(0, noise, (side, side))
+    pixels = np.clip(np.rint(np.asarray(smooth) + grain), 0, 4095).astype("<i2")
     dataset.Rows, dataset.Columns = pixels.shape
+    dataset.WindowCenter, dataset.WindowWidth = "40" if width < 4096 else "1024", str(width)
     dataset.PixelData = pixels.tobytes()
     buffer = io.BytesIO()
     dataset.save_as(buffer)
     return buffer.getvalue()
 
 
-def _ours(path: Path) -> bytes:
+def _png(path: Path) -> bytes:
     image = open_image(path)
     return render_png(image, default_view(image))
 
 
+def _codes(path: Path) -> bytes:
+    return browser_frame(open_image(path), 0)[1]
+
+
+def _stored(folder: Path) -> bytes:
+    image = load(folder, verify=False)
+    return render_png(image, default_view(image))
+
+
 def _window(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
-    values = (values - values.min()) / (values.max() - values.min()) * 255
-    return np.repeat(values.astype(np.uint8)[:, :, None], 3, axis=2)
+    low = -(2.0 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0.0
+    high = low + 2.0**dataset.BitsStored - 1
+    slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+    low, high = low * slope + intercept, high * slope + intercept
+    values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset)
+    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
 
 
 def _plain(path: Path) -> bytes:

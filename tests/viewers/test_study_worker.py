@@ -183,7 +183,7 @@ def test_a_file_that_ends_the_process_is_left_out(tmp_path, ending, decoding):
     paths = write_series(tmp_path / "in", count=6)
     paths[2].write_bytes(paths[2].read_bytes() + ending.ljust(16))
     names = ["decoding"] if decoding else []
-    with Intake(WorkerLimits(wall_s=2), study_job=harmful) as intake:
+    with Intake(WorkerLimits(wall_s=6 if ending == b"HANG" else 60), study_job=harmful) as intake:
         read = intake.open_study(tmp_path / "in", tmp_path / "kept", names=names)
     assert [found.values["kind"] for found in read.findings] == ["IntakeError"]
     assert next(name for name in read.names if name).endswith(paths[2].name)
@@ -196,7 +196,7 @@ def test_too_many_harmful_files_end_the_attempt(tmp_path):
     """A folder full of them is refused instead of tried for ever."""
     for path in write_series(tmp_path / "in", count=12):
         path.write_bytes(path.read_bytes() + b"CRASH".ljust(16))
-    with Intake(WorkerLimits(wall_s=5), study_job=harmful) as intake, pytest.raises(IntakeError):
+    with Intake(WorkerLimits(wall_s=60), study_job=harmful) as intake, pytest.raises(IntakeError):
         intake.open_study(tmp_path / "in", tmp_path / "kept")
     assert visible(tmp_path / "kept") == []
 

@@ -218,7 +218,8 @@ def test_png_holds_the_pixels_and_nothing_else(ct_image):
     view = default_view(ct_image)
     png = render_png(ct_image, view)
     with Pillow.open(io.BytesIO(png)) as picture:
-        assert np.array_equal(np.asarray(picture), render(ct_image, view))
+        assert np.array_equal(np.asarray(picture.convert("RGB")), render(ct_image, view))
+        assert picture.mode == "L"
         assert picture.info == {}
 
 

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viewers.presets import CT_PRESETS, PIXEL_KEYS, ct_presets, pixel_windows
-from viewers.window import CodeMap, NamedWindow, VoiLut, Window, build_lut, range_window, usable_window
+from viewers.window import (
+    CodeMap,
+    NamedWindow,
+    VoiLut,
+    Window,
+    build_lut,
+    levels,
+    range_window,
+    usable_window,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "viewers_lut.json").read_text(encoding="utf-8"))
 
@@ -190,3 +199,38 @@ def test_percentiles_order_values_not_codes():
     codes = np.arange(100, 200, dtype=np.uint16).reshape(10, 10)
     full = pixel_windows(codes, CodeMap(slope=-2.0), (0, 255))[1].transform
     assert full == range_window(-398, -200)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    offset=st.sampled_from([0.0, 1.0, 32768.0]),
+    slope=st.sampled_from([1.0, 0.1, 1 / 3, 2.5e-5]) | st.floats(1e-3, 40),
+    intercept=st.sampled_from([0.0, -1024.0]) | st.floats(-5000, 5000),
+    center=st.floats(-3000, 70000),
+    width=st.sampled_from([1.0, 2.0, 400.0]) | st.floats(1, 90000),
+    function=st.sampled_from(["LINEAR", "LINEAR_EXACT"]),
+    padding=st.none() | st.tuples(st.integers(0, 900), st.integers(900, 65535)),
+)
+def test_only_the_ramp_is_computed_and_nothing_changes(
+    offset, slope, intercept, center, width, function, padding
+):
+    """Black and white codes are filled in without arithmetic; the table is that of the written formula."""
+    code_map = CodeMap(offset, slope, intercept, padding=padding)
+    window = Window(center, width, function)
+    middle, wide = (center - 0.5, width - 1) if function == "LINEAR" else (center, width)
+    value = code_map.values()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        y = np.where(wide > 0, ((value - middle) / np.float64(wide) + 0.5) * 255, 0)
+    y = np.where(value <= middle - wide / 2, 0, np.where(value > middle + wide / 2, 255, y))
+    grey = np.rint(np.clip(y, 0, 255)).astype(np.uint8)
+    grey[code_map.padded()] = 0
+    assert np.array_equal(build_lut(code_map, window), grey)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (300, 400), (1, 200_000), (200_000, 1), (0, 4)])
+def test_codes_are_looked_up_in_pieces(shape):
+    """Large pictures give what one look-up gives, whatever their shape."""
+    codes = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
+    lut = np.random.default_rng(2).integers(0, 256, 65536).astype(np.uint8)
+    assert np.array_equal(levels(lut, codes), lut[codes])
+    assert np.array_equal(levels(lut, codes.T), lut[codes.T])
