@@ -66,8 +66,20 @@ class AdapterChoice:
         adapter = self.of(owner)
         return f"{model}{_BETWEEN}{adapter}" if adapter else model
 
-    def from_label(self, label: str) -> str | None:
-        """Adapter of a stored answer, as :meth:`of` gives it."""
-        if not self.names:
-            return None
-        return next((name for name in self.names if label.endswith(_BETWEEN + name)), "")
+    def from_label(self, label: str, model: str) -> str | None:
+        """Adapter of a stored answer, as :meth:`of` gives it.
+
+        Parameters
+        ----------
+        label : str
+            What was stored.
+        model : str
+            What answers now.
+
+        Raises
+        ------
+        LookupError
+            If something else answered: another model, or an adapter that is no longer there.
+        """
+        known = {model: "", **{f"{model}{_BETWEEN}{name}": name for name in self.names}}
+        return known[label] if self.names or label != model else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import AppError, NotFoundError
 from engine.errors import EngineError
-from engine.messages import Delta, Finished, Queued, Reading
+from engine.messages import Delta, Finished, Loading, Queued, Reading
 from viewers.errors import ViewerError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from app.history.records import EndState
     from app.history.store import HistoryStore
-    from engine.messages import Event
+    from engine.messages import Event, LoadStage
 
 __all__ = ["AnswerUpdate", "Run"]
 
@@ -37,11 +37,14 @@ class AnswerUpdate:
     state: str
     """``streaming`` or an end state: complete, length, stopped, time_limit, failed."""
     place_in_queue: int = 0
-    """Above 0 while others are answered first, or while the model still loads."""
+    """Above 0 while others are answered first."""
+    loading: LoadStage | None = None
+    """Stage of the model's loading, while it is not ready."""
     read_share: float = 0.0
-    """Share of the prompt the model has read, 0 to 1; of interest until the first text."""
+    """Share of the load, then of the prompt the model has read, 0 to 1; of interest until the first text."""
     seconds_left: float | None = None
-    """Estimate until the first text, from the pace on this machine; ``None`` when there is none."""
+    """Estimate until the model is loaded, then until the first text, from the pace on this machine;
+    ``None`` when there is none."""
     translation_of: str | None = None
     """Id of the answer this one says in the other language."""
     turns_left_out: int = 0
@@ -97,7 +100,10 @@ class Run:
             if stop.is_set():
                 yield self.finish("stopped")
                 return
-            if isinstance(event, Queued | Reading) or time.monotonic() - shown_at >= _UPDATE_INTERVAL_S:
+            if (
+                isinstance(event, Loading | Queued | Reading)
+                or time.monotonic() - shown_at >= _UPDATE_INTERVAL_S
+            ):
                 self._store.grow(self.answer_id, self.text)
                 yield self.update(**_progress(event))
                 shown_at = time.monotonic() if self._pieces else 0.0
@@ -127,6 +133,9 @@ class Run:
 
 def _progress(event: Event) -> dict[str, Any]:
     """Tell how far the work is before the first text."""
+    if isinstance(event, Loading):
+        share = event.fraction or 0.0
+        return {"loading": event.stage, "read_share": share, "seconds_left": event.seconds_left}
     if isinstance(event, Queued):
         return {"place_in_queue": event.place}
     if isinstance(event, Reading):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from app.errors import AnswerNotFoundError
+from app.conversation import answer_in, messages, until
 from engine.backend import MeasuresGrounding
 from engine.errors import PromptTooLongError
 from engine.messages import Message
@@ -23,19 +23,13 @@ if TYPE_CHECKING:
     from app.history.records import Answer, Turn
     from app.history.store import HistoryStore
     from engine.grounding import ImageDependence
+    from engine.messages import ImagePart
+    from viewers.shown import Shown
 
 __all__ = ["GroundingService"]
 
 _JUDGED = ("complete", "length", "stopped", "time_limit")
 """States of answers that are judged: what was said is the model's own, to its end or not."""
-
-
-class Messages(Protocol):
-    """Builds the conversation as the model was given it, the oldest turns left out."""
-
-    def __call__(self, owner: str, turns: Sequence[Turn], left_out: int, /) -> list[Message]:
-        """Messages up to the last turn's question."""
-        ...
 
 
 class GroundingService:
@@ -47,22 +41,23 @@ class GroundingService:
         Where the answers are, and where the results are kept.
     backend : object
         What answered; one that cannot measure (:class:`engine.backend.MeasuresGrounding`) gives ``None``.
-    messages : callable
-        Builds the conversation as the model was given it.
+    render : callable
+        Draws what was on an owner's screen, as the model was given it.
     adapter_of : callable
-        Adapter that gave an answer, from the words stored with it.
+        Adapter that gave an answer, from the words stored with it; raises ``LookupError`` if it was
+        another model, which nobody can ask any more.
     """
 
     def __init__(
         self,
         store: HistoryStore,
         backend: object,
-        messages: Messages,
+        render: Callable[[str, Shown], ImagePart],
         adapter_of: Callable[[str], str | None],
     ) -> None:
         self._store = store
         self._backend = backend
-        self._messages = messages
+        self._render = render
         self._adapter_of = adapter_of
         self._lock = threading.Lock()
         self._running: dict[str, set[threading.Event]] = {}
@@ -92,14 +87,25 @@ class GroundingService:
         EngineError
             If the model fails.
         """
-        turns, answer = self._find(owner, thread_id, answer_id)
+        thread = self._store.load(owner, thread_id)
+        turn, answer = answer_in(thread, answer_id)
         if answer.grounding is not None:
             return answer.grounding
         backend = self._backend
         if not isinstance(backend, MeasuresGrounding) or not _is_judged(answer):
             return None
+        try:
+            adapter = self._adapter_of(answer.backend)
+        except LookupError:
+            return None
         with self._stoppable(owner) as stop:
-            found = self._measure(backend, owner, turns, answer, lambda: stop.is_set() or stopped())
+            turns = until(thread.turns, turn.id)
+            found = self._measure(
+                lambda said: backend.image_dependence(said, lambda: stop.is_set() or stopped(), adapter),
+                owner,
+                turns,
+                answer,
+            )
         if found is None:
             return None
         value = asdict(found) | {"sentences": [asdict(sentence) for sentence in found.sentences]}
@@ -119,31 +125,20 @@ class GroundingService:
                 for stop in stops:
                     stop.set()
 
-    def _find(self, owner: str, thread_id: str, answer_id: str) -> tuple[Sequence[Turn], Answer]:
-        turns = self._store.load(owner, thread_id).turns
-        for place, turn in enumerate(turns, 1):
-            for answer in turn.answers:
-                if answer.id == answer_id:
-                    return turns[:place], answer
-        raise AnswerNotFoundError(found=answer_id)
-
     def _measure(
         self,
-        backend: MeasuresGrounding,
+        ask: Callable[[list[Message]], ImageDependence | None],
         owner: str,
         turns: Sequence[Turn],
         answer: Answer,
-        stopped: Callable[[], bool],
     ) -> ImageDependence | None:
         """Ask with what the model was given: the oldest turns left out until the conversation fits."""
-        adapter = self._adapter_of(answer.backend)
         for left_out in range(len(turns)):
-            asked = self._messages(owner, turns, left_out)
+            asked = messages(turns, left_out, answer.language, lambda view: self._render(owner, view))
             if not any(message.images for message in asked):
                 return None
-            judged = [*asked, Message.of("assistant", answer.text)]
             try:
-                return backend.image_dependence(judged, stopped, adapter)
+                return ask([*asked, Message.of("assistant", answer.text)])
             except PromptTooLongError:
                 if left_out == len(turns) - 1:
                     raise

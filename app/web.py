@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import AppError
-from app.routes import history, images, prompts, studies
+from app.routes import answering, history, images, prompts, studies
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
 
@@ -125,6 +125,7 @@ def routes(workspace: Workspace) -> list[Route | Mount]:
         *studies.routes(workspace),
         *history.routes(workspace),
         *prompts.routes(workspace),
+        *answering.routes(workspace),
         *(Mount(f"/page/{name}", StaticFiles(directory=assets / name)) for name in _STATIC_FOLDERS),
     ]
 

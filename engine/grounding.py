@@ -53,6 +53,7 @@ class SentenceDependence:
     text: str
     difference: float
     """Mean log-likelihood with the image minus without, in nats a token."""
+    level: Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +134,6 @@ def _sentences(scorer: Scorer, ids: list[int], differences: list[float]) -> list
             d for start, d in zip(starts, differences, strict=True) if match.start() <= start < match.end()
         ]
         if inside and match.group().strip():
-            found.append(SentenceDependence(match.group().strip(), float(np.mean(inside))))
+            mean = float(np.mean(inside))
+            found.append(SentenceDependence(match.group().strip(), mean, _level(mean)))
     return found

@@ -42,7 +42,7 @@ _SESSIONS: Final = 10_000
 """Sessions remembered; as many as Gradio keeps state for."""
 _YEAR_S: Final = 365 * 24 * 3600
 
-_OWN_ROUTES: Final = ("/upload", "/images/", "/shown/", "/history/", "/prompts", "/page/", "/healthz")
+_OWN_ROUTES: Final = ("/upload", "/images/", "/shown/", "/history/", "/prompts", "/grounding", "/adapters", "/page/", "/healthz")
 _GRADIO_ROUTES: Final = (
     "/assets/",
     "/static/",

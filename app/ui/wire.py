@@ -214,6 +214,7 @@ def _answer_value(answer: Answer, texts: Mapping[str, str], judgement: Feedback 
         "error": _stored_error(answer),
         "left_out": 0,
         "translation_of": answer.translation_of,
+        "grounding": answer.grounding,
         "differences": _differences(original, answer.text) if original and is_written else [],
         "judgement": judgement and {"reasons": judgement.reasons, "text": judgement.text},
     }

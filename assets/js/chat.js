@@ -1,6 +1,8 @@
 // Conversation: questions with the view they are about, answers as they come, and what is done with them.
 
+import { mountAdapters } from "./chat/adapters.js";
 import { mountComposer } from "./chat/composer.js";
+import { mountGrounding } from "./chat/grounding.js";
 import { judgeDialog } from "./chat/judge.js";
 import { TurnPainter } from "./chat/turn.js";
 import { longTextDialog, notice } from "./dialogs.js";
@@ -161,6 +163,7 @@ export function mountChat(element, props, trigger, watch) {
     serial += 1;
     const run = `${Date.now().toString(36)}-${serial}`;
     runs.set(run, { thread: state.thread.id, ...known });
+    announce("asked", { run });
     watchServer();
     return run;
   };
@@ -257,6 +260,8 @@ export function mountChat(element, props, trigger, watch) {
 
   const painter = new TurnPainter(state, act);
   const composer = mountComposer(element, { ask, isBusy, thread: () => state.thread });
+  mountAdapters(part("adapter"));
+  mountGrounding({ thread: () => state.thread, redraw });
   listen("images", draw);
   drawIcons(element);
   onLanguage(() => { translate(element); draw(); composer.draw(); });

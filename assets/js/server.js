@@ -9,8 +9,8 @@ export async function askServer(url, options = {}) {
 }
 
 /** JSON of a route; a `body` is sent as JSON, by POST unless told otherwise. */
-export async function json(url, body, method) {
-  const options = body === undefined ? { method } : { method: method ?? "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+export async function json(url, body, method, signal) {
+  const options = body === undefined ? { method, signal } : { signal, method: method ?? "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   return (await askServer(url, options)).json();
 }
 

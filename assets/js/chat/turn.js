@@ -6,6 +6,7 @@ import { writeProse } from "../prose.js";
 import { language, local, t, tCount } from "../texts.js";
 import { describeView, thumbnail } from "../view.js";
 import { viewer } from "../viewer.js";
+import { groundingNote } from "./grounding.js";
 
 /** Answers of a turn that are not translations of another. */
 export const originals = (turn) => turn.answers.filter((answer) => !answer.translation_of);
@@ -67,9 +68,10 @@ export class TurnPainter {
     const fallback = directionOf(turn.question) || document.documentElement.dir;
     const prose = el("div", { class: "prose" });
     writeProse(prose, answer.text, fallback);
-    const twin = turn.answers.findLast((one) => one.translation_of === answer.id);
+    const twin = answer.id && turn.answers.findLast((one) => one.translation_of === answer.id);
     const node = el("div", { class: "answer", "data-state": answer.state, "data-answer": answer.id ?? "", "aria-busy": String(answer.state === "streaming") },
       el("h3", { class: "sr-only" }, t("ui.assistant")), prose, this.#foot(turn, answers, at, isLast, twin));
+    if (answer.grounding) node.append(groundingNote(answer.grounding));
     if (answer.judgement) node.append(this.#judgement(answer.judgement));
     if (twin && (this.twins.get(answer.id) ?? true)) node.append(this.#twin(twin, fallback));
     return node;
@@ -134,8 +136,9 @@ export function stateWords(answer) {
   return words;
 }
 
-function progressWords({ text, queue = 0, read = 0, seconds = null }) {
+function progressWords({ text, queue = 0, loading = null, read = 0, seconds = null }) {
   if (text) return t("ui.state.streaming");
+  if (loading) return [t(`ui.model_loading.${loading}`), ...(read > 0 ? [`${Math.round(read * 100)} %`] : []), ...(seconds !== null ? [t("ui.seconds_left", { seconds: Math.ceil(seconds) })] : [])].join(" · ");
   if (queue > 0) return queue > 1 ? tCount("ui.queue_position", queue - 1) : t("ui.queue_waiting");
   if (seconds !== null) return `${t("ui.thinking")} · ${t("ui.seconds_left", { seconds: Math.ceil(seconds) })}`;
   return read > 0 ? `${t("ui.thinking")} · ${Math.round(read * 100)} %` : t("ui.thinking");
