@@ -170,6 +170,11 @@ class Slide:
         return self._pixels
 
     @property
+    def colors(self) -> ColorTransform | None:
+        """What turns the source's colours into sRGB; ``None`` when they are."""
+        return self._colors
+
+    @property
     def vendor(self) -> str:
         """Kind of scanner or file."""
         return self._facts.vendor

@@ -87,7 +87,7 @@ class Intake:
         try:
             with self._lock:
                 answer = self._child.ask(question | {"limits": asdict(limits or Limits())})
-            return _arrived(staging, home, str(_result(answer)))
+            return arrived(staging, home, str(result(answer)))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -167,7 +167,7 @@ class _StudyTalk:
         for _ in range(_MOST_DEATHS):
             self.at = {}
             try:
-                return self._arrived(_result(self._ask(alone)))
+                return self._arrived(result(self._ask(alone)))
             except IntakeError as error:
                 if not self._blamed() and alone:
                     raise
@@ -209,7 +209,7 @@ class _StudyTalk:
     def _move(self, digests: list[str | None]) -> None:
         for digest in digests:
             if digest is not None and digest not in self.moved:
-                _arrived(self.staging, self.home, digest)
+                arrived(self.staging, self.home, digest)
                 self.moved.add(digest)
 
 
@@ -220,7 +220,7 @@ def _staging(folder: Path | str) -> tuple[Path, Path]:
     return home, Path(tempfile.mkdtemp(prefix=".intake.", dir=home))
 
 
-def _arrived(staging: Path, home: Path, name: str) -> Path:
+def arrived(staging: Path, home: Path, name: str) -> Path:
     """Move the stored image into place; one that is there already is the same image."""
     if len(name) != 64 or not _DIGEST_CHARACTERS.issuperset(name) or not (staging / name).is_dir():
         raise IntakeError(reason="?", limit="SHA-256")
@@ -233,7 +233,7 @@ def _arrived(staging: Path, home: Path, name: str) -> Path:
     return target
 
 
-def _result(answer: dict[str, Any]) -> Any:
+def result(answer: dict[str, Any]) -> Any:
     """Return the child's result, or raise its error."""
     kind, values = answer.get("error"), answer.get("values")
     if kind is None:

@@ -14,13 +14,14 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["JpegTile", "read_tile"]
+__all__ = ["JpegTile", "bare_jpeg2000", "read_tile"]
 
 _KEPT: Final = frozenset({0xDB, 0xC4, 0xDD, 0xCC})
 """Quantisation and Huffman tables, restart interval, arithmetic conditioning."""
 _FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended sequential, progressive: what browsers and every decoder read."""
 _OTHER_FRAMES: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_END: Final = b"\xff\xd9"
 _ADOBE: Final = {
     False: b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00",
     True: b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01",
@@ -48,6 +49,10 @@ class JpegTile:
         color = _ADOBE[ycbcr] if self.components == 3 else b""
         return b"\xff\xd8" + color + tables + self.tables + self.frame + self.scan
 
+    def bare(self) -> bytes:
+        """Return the tile without anything but pixels, for those who know its tables and colours."""
+        return b"\xff\xd8" + self.tables + self.frame + self.scan
+
 
 def read_tile(data: bytes) -> JpegTile | None:
     """Take a tile, or a stream of tables only, apart; ``None`` when it is no JPEG of 8 bits.
@@ -73,7 +78,7 @@ def _read(data: bytes) -> JpegTile | None:
             at += 1
             continue
         if marker == 0xDA:
-            return _made(tables, frame, ycbcr, data[at:])
+            return _made(tables, frame, ycbcr, _ended(data, at, frame))
         (length,) = struct.unpack_from(">H", data, at + 2)
         segment = data[at : at + 2 + length]
         if marker in _KEPT:
@@ -88,6 +93,13 @@ def _read(data: bytes) -> JpegTile | None:
     return None if frame else _made(tables, b"", ycbcr, b"")
 
 
+def _ended(data: bytes, at: int, frame: bytes) -> bytes:
+    """Cut what follows the end of the image; inside a scan the end's marker cannot occur (B.1.1.5)."""
+    progressive = frame[1:2] == b"\xc2"
+    end = data.rfind(_END, at) if progressive else data.find(_END, at)
+    return data[at:] if end < 0 else data[at : end + 2]
+
+
 def _made(tables: list[bytes], frame: bytes, ycbcr: bool | None, scan: bytes) -> JpegTile | None:  # noqa: FBT001
     joined = b"".join(tables)
     if not frame:
@@ -98,3 +110,27 @@ def _made(tables: list[bytes], frame: bytes, ycbcr: bool | None, scan: bytes) ->
     if ycbcr is None and frame[10:19:3] == b"RGB":
         ycbcr = False
     return JpegTile(rows, columns, components, precision, ycbcr, joined, frame, scan)
+
+
+def bare_jpeg2000(data: bytes) -> bytes:
+    """Return a JPEG 2000 codestream without its wrapping and the comments of its main header.
+
+    What cannot be read comes back as it is.
+
+    References
+    ----------
+    ISO/IEC 15444-1 annex A: SOC, SIZ, COM, SOT.
+    """
+    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if start < 0:
+        return data
+    kept, at = [data[start : start + 2]], start + 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0x90:
+            return b"".join([*kept, data[at:]])
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker != 0x64:
+            kept.append(data[at : at + 2 + length])
+        at += 2 + length
+    return data

@@ -19,7 +19,7 @@ import numpy as np
 
 from viewers.codestream import read_header
 from viewers.errors import CorruptTileError
-from viewers.openers.jpeg import read_tile
+from viewers.openers.jpeg import bare_jpeg2000, read_tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from viewers.geometry import Region, SizePx
 
-__all__ = ["WHITE", "Coding", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb", "decoder"]
+__all__ = ["WHITE", "Coding", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb", "clean", "decoder"]
 
 _SHARED_FROM: Final = 12
 """Tiles of a region from which on several threads decode them; a single tile never waits for others."""
@@ -193,11 +193,11 @@ class Tiles:
         return grid.alone(row * grid.columns + column)
 
     def content(self) -> Iterator[bytes]:
-        """Yield every tile's bytes, level after level."""
+        """Yield every tile's bytes without their metadata, level after level."""
         for grid in self.grids:
             yield grid.coding.tables
             for index in range(grid.columns * grid.rows):
-                yield grid.stored(index)
+                yield clean(grid.coding, grid.stored(index))
 
     def close(self) -> None:
         """Close the files."""
@@ -225,6 +225,16 @@ def _paste(drawn: NDArray[np.uint8], tile: NDArray[np.uint8], left: int, top: in
     from_x, from_y = max(0, -left), max(0, -top)
     part = tile[from_y : drawn.shape[0] - top, from_x : drawn.shape[1] - left]
     drawn[top + from_y : top + from_y + part.shape[0], left + from_x : left + from_x + part.shape[1]] = part
+
+
+def clean(coding: Coding, raw: bytes) -> bytes:
+    """Return a tile without comments and application data; what cannot be read comes back as it is."""
+    if coding.name == "jpeg":
+        tile = read_tile(raw)
+        return raw if tile is None else tile.bare()
+    if coding.name == "jpeg2000":
+        return bare_jpeg2000(raw)
+    return raw
 
 
 def decoder(coding: Coding, tile: SizePx) -> Decode:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from viewers.openers.source import Source
     from viewers.slide import Slide
 
-__all__ = ["VENDORS", "accepts", "open_source"]
+__all__ = ["VENDORS", "OpenSlidePixels", "accepts", "companions", "open_source"]
 
 VENDORS: Final = frozenset(
     {
@@ -78,8 +78,7 @@ def open_source(source: Source, limits: Limits) -> Slide:
         If a file cannot be read.
     """
     main = source.paths[0]
-    _check_companions(main)
-    pixels = OpenSlidePixels(source.paths)
+    pixels = OpenSlidePixels((main, *companions(main)))
     try:
         return _opened(pixels, limits)
     except BaseException:
@@ -124,8 +123,16 @@ def _mpp(properties: Any) -> MicronsPerPixel | None:
         return None
 
 
-def _check_companions(main: Path) -> None:
-    """Refuse names of files that leave the slide's own folder, and say which of the others are missing."""
+def companions(main: Path) -> list[Path]:
+    """Files that belong to a slide's main file, each inside the slide's own folder.
+
+    Raises
+    ------
+    OutsideReferenceError
+        If one of them is named so that it would be elsewhere.
+    MissingCompanionError
+        If one is not there.
+    """
     suffix = main.suffix.lower()
     if suffix == ".mrxs":
         folder = main.with_suffix("")
@@ -133,9 +140,9 @@ def _check_companions(main: Path) -> None:
     elif suffix in {".vms", ".vmu"}:
         folder, settings = main.parent, main
     else:
-        return
+        return []
     if not settings.is_file():
-        raise MissingCompanionError(found=0, expected=1)
+        raise MissingCompanionError(found=1, expected=2)
     names = _companion_names(settings)
     for name in names:
         if "/" in name or "\\" in name or name.startswith("..") or (folder / name).is_symlink():
@@ -143,6 +150,8 @@ def _check_companions(main: Path) -> None:
     present = sum((folder / name).is_file() for name in names)
     if present < len(names):
         raise MissingCompanionError(found=present, expected=len(names))
+    beside = [folder / name for name in dict.fromkeys(names)]
+    return beside if settings == main else [settings, *beside]
 
 
 def _companion_names(settings: Path) -> list[str]:
@@ -173,11 +182,11 @@ class OpenSlidePixels:
     Parameters
     ----------
     paths : tuple of Path
-        The slide's files; OpenSlide opens the first.
+        The slide's files; OpenSlide opens the first and finds the others.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
-        self._paths = paths
+        self.paths = paths
         self._lock = threading.Lock()
         self._closed = False
         self.handle: Any = self._open()
@@ -187,7 +196,7 @@ class OpenSlidePixels:
         import openslide
 
         try:
-            return openslide.OpenSlide(self._paths[0])
+            return openslide.OpenSlide(self.paths[0])
         except openslide.OpenSlideError as error:
             raise CorruptHeaderError(
                 attribute="slide", found=type(error).__name__, expected="OpenSlide"
@@ -246,7 +255,7 @@ class OpenSlidePixels:
 
     def content(self) -> Iterator[bytes]:
         """Yield the bytes of all files."""
-        for path in self._paths:
+        for path in self.paths:
             with path.open("rb") as stream:
                 while chunk := stream.read(_CHUNK):
                     yield hashlib.sha256(chunk).digest()

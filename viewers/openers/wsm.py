@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from viewers.openers.tiled import Decode
     from viewers.slide import Slide
 
-__all__ = ["accepts", "open_source"]
+__all__ = ["WSM", "accepts", "open_source"]
 
-_WSM: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
+WSM: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
+"""SOP class of VL Whole Slide Microscopy images."""
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"})
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _NATIVE: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
@@ -76,7 +77,7 @@ _FAILURES: Final = (
 
 def accepts(source: Source) -> bool:
     """Whether one of the files is a VL Whole Slide Microscopy object."""
-    return source.is_dicom and any(_sop_class(path) == _WSM for path in source.paths[:_LOOKED_AT])
+    return source.is_dicom and any(_sop_class(path) == WSM for path in source.paths[:_LOOKED_AT])
 
 
 def _sop_class(path: Path) -> str:
@@ -176,7 +177,7 @@ def _read(path: Path) -> _Part | None:
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 
-    if _sop_class(path) != _WSM:
+    if _sop_class(path) != WSM:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -247,7 +248,7 @@ def _grid(parts: list[_Part], files: list[ReadAt], limits: Limits, found: list[F
     opened = [ReadAt(part.path) for part in parts]
     files += opened
     joined = _Joined(opened)
-    offsets, lengths = _placed(parts, opened, joined.starts, (columns, rows), limits, found)
+    offsets, lengths = _placed(parts, opened, joined.starts, (columns, rows), limits=limits, found=found)
     coding = _coding(first)
     decode = _other(first) if coding.name == "other" else decoder(coding, tile)
     return TileGrid(size, tile, offsets, lengths, joined, coding, decode)
@@ -258,6 +259,7 @@ def _placed(
     files: list[ReadAt],
     starts: list[int],
     shape: tuple[int, int],
+    *,
     limits: Limits,
     found: list[Finding],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -85,6 +85,7 @@ def write_aperio(path, *, rgb=None, profile=None):
         "photometric": "rgb",
         "compression": "jpeg",
         "compressionargs": {"level": 95},
+        "subsampling": (1, 1),
         "tile": (TILE, TILE),
         "metadata": None,
     }
