@@ -18,7 +18,7 @@ export async function loadPrompts() {
 export function suitable({ modality, hasRegion, hasAnswer, imageCount }) {
   const needs = { "": true, region: hasRegion, answer: hasAnswer, two_images: imageCount > 1 };
   const fits = prompts.filter((one) => one.texts[language()] && needs[one.needs] && (!one.modalities.length || one.modalities.includes(modality)));
-  const rank = (one) => (one.needs === "region" || one.own ? 0 : one.modalities.length ? 1 : 2);
+  const rank = (one) => (one.needs === "region" || one.own ? 0 : one.id === "describe" ? 1 : one.modalities.length ? 2 : 3);
   return fits.toSorted((a, b) => rank(a) - rank(b)).slice(0, SHOWN + fits.filter((one) => one.own).length).map((one) => ({ id: one.id, text: one.texts[language()] }));
 }
 
