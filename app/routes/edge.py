@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from app.accounts.errors import QuotaError, SignedOutError, SignInFailedError, WrongRoleError
 from app.errors import AppError, NotFoundError, UploadTooLargeError
 from app.ui import wire
+from engine.errors import EngineError
 from viewers.errors import ViewerError
 
 if TYPE_CHECKING:
@@ -77,6 +79,10 @@ async def json_body(request: Request) -> dict[str, Any]:
 def _status(error: Exception) -> int:
     if isinstance(error, NotFoundError):
         return 404
-    if isinstance(error, UploadTooLargeError):
+    if isinstance(error, UploadTooLargeError | QuotaError):
         return 413
-    return 422 if isinstance(error, AppError | ViewerError | ValueError) else 500
+    if isinstance(error, SignedOutError | SignInFailedError):
+        return 401
+    if isinstance(error, WrongRoleError):
+        return 403
+    return 422 if isinstance(error, AppError | EngineError | ViewerError | ValueError) else 500
