@@ -29,6 +29,7 @@ from viewers.image import Image, ImageFacts, display_digest
 from viewers.luts import modality_lut, palette
 from viewers.pixels import DicomFrames, Palette, PixelFormat
 from viewers.record import facts_to_json
+from viewers.shutter import hidden_pixels
 from viewers.silence import collected_warnings
 from viewers.skim import skim
 
@@ -66,7 +67,7 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
         parsed.findings.append(finding("header_warnings", count=warned))
     first = frames.read(0)
     facts = facts_of(frames)
-    digest = display_digest(facts_to_json(facts, findings=False), frames.data)
+    digest = display_digest(facts_to_json(facts, findings=False), frames.data, *frames.meaning())
     return Image(facts, frames, digest, first)
 
 
@@ -101,7 +102,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     spacing = display.spacing(dataset, found)
     displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
     planes = display.frame_planes(dataset, fmt)
-    _more_findings(parsed, frames.codec)
+    _more_findings(parsed, frames)
     plain = frames.modality_lut is None and all(
         scale.slope == 1 and not scale.intercept for scale in frames.rescale
     )
@@ -125,7 +126,15 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     return frames, lambda read_frames: ImageFacts(findings=(*found, *read_frames.findings), **values)
 
 
-def _more_findings(parsed: ParsedFile, codec: Codec) -> None:
+def _more_findings(parsed: ParsedFile, frames: DicomFrames) -> None:
+    codec = frames.codec
+    if frames.hidden is not None:
+        parsed.findings.append(finding("shutter_applied"))
+    overlays = display.overlay_count(parsed.dataset)
+    if overlays:
+        parsed.findings.append(finding("overlays_left_out", count=overlays))
+    if "MOSAIC" in read.texts(parsed.dataset, "ImageType"):
+        parsed.findings.append(finding("mosaic"))
     burned_in = display.burned_in(parsed.dataset)
     if burned_in is not None:
         parsed.findings.append(burned_in)
@@ -243,6 +252,7 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         modality_lut=None if fmt.is_color else modality_lut(dataset, **lookup),
         padding=_padding(dataset, keyword),
         palette=None if colors is None else Palette(*colors),
+        hidden=hidden_pixels(dataset, fmt.rows, fmt.columns),
     )
 
 

@@ -60,6 +60,17 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.archive_too_deep": "{count} archives stand too deep inside each other and were not opened.",
     "finding.entry_unreadable": "Entry {index} of an archive cannot be read: {reason}.",
     "finding.slices_left_out": "{count} slices cannot be decoded and were left out.",
+    "finding.shutter_applied": "The file's display shutter hides part of the picture.",
+    "finding.overlays_left_out": (
+        "{count} overlays (drawings or text over the picture) are not shown and not kept: they may name the "
+        "patient."
+    ),
+    "finding.mosaic": (
+        "The file holds several slices as one picture (mosaic); it is shown as it is, not as slices."
+    ),
+    "finding.presentation_states": (
+        "{count} presentation states were not applied: drawings and windows of other programs are not shown."
+    ),
     "finding.outside_masked": "What lies outside the stated ultrasound regions was blackened.",
     "finding.uneven_spacing": (
         "The slices are {smallest} to {largest} mm apart: at least one is missing or doubled."

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,6 +116,8 @@ class DicomFrames:
     padding: tuple[float, float] | None
     """Stored values that are padding, low and high."""
     palette: Palette | None
+    hidden: NDArray[np.bool_] | None = None
+    """Pixels outside of the display shutter, shape (rows, columns); ``None`` when there is none."""
     _noticed: dict[str, Finding] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -128,10 +130,38 @@ class DicomFrames:
         """Decode one frame; see :class:`viewers.image.FrameSource`."""
         values, header = self._stored(index)
         if self.format.samples == 3:
-            return ColorFrame(_frozen(_to_rgb(values, self.format, header)))
+            return self._shut(ColorFrame(_frozen(_to_rgb(values, self.format, header))))
         if self.palette is not None:
-            return ColorFrame(_frozen(_colored(self._integers(values), self.palette)))
-        return self._grey(index, values)
+            return self._shut(ColorFrame(_frozen(_colored(self._integers(values), self.palette))))
+        return self._shut(self._grey(index, values))
+
+    def _shut(self, frame: Frame) -> Frame:
+        """Apply the display shutter: black in colour, padding in grey, so that it is never measured."""
+        if self.hidden is None:
+            return frame
+        if isinstance(frame, ColorFrame):
+            return ColorFrame(_frozen(np.where(self.hidden[:, :, None], np.uint8(0), frame.rgb)))
+        code_map = frame.code_map
+        padding = code_map.padding
+        if padding is None:
+            # A code the stored bits cannot hold; with all 16 in use, the smallest one.
+            low, high = self.format.stored_codes
+            unused = high + 1 if high + 1 < CODES else max(low - 1, 0)
+            padding = (unused, unused)
+        codes = np.where(self.hidden, np.uint16(padding[0]), frame.codes)
+        return GreyFrame(_frozen(codes), replace(code_map, padding=padding))
+
+    def meaning(self) -> tuple[bytes, ...]:
+        """Everything besides the encoded pixels that decides how frames come out, for a content hash."""
+        fmt = self.format
+        said = (fmt.photometric, fmt.signed, fmt.bits_stored, fmt.high_bit, self.rescale, self.padding)
+        lut, palette = self.modality_lut, self.palette
+        return (
+            repr(said).encode(),
+            b"" if lut is None else repr(lut.first).encode() + lut.table.tobytes(),
+            b"" if palette is None else repr(palette.first).encode() + palette.colors.tobytes(),
+            b"" if self.hidden is None else np.packbits(self.hidden).tobytes(),
+        )
 
     def _notice(self, name: str, **values: str | float) -> None:
         with self._lock:

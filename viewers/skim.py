@@ -41,6 +41,8 @@ _SKIPPED: Final = frozenset(
     }
 )
 """Transfer syntaxes that are not little-endian elements one after the other: big endian and deflated."""
+_OVERLAY_ROWS: Final = 0x60000010
+"""Of the first overlay; the others stand in the even groups after it."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST: Final = 64
 _LARGEST_VALUE: Final = 2**20
@@ -74,6 +76,8 @@ _DISPLAY: Final = """
     BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
     FloatPixelPaddingValue FloatPixelPaddingRangeLimit DoubleFloatPixelPaddingValue
     DoubleFloatPixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType
+    ShutterShape ShutterLeftVerticalEdge ShutterRightVerticalEdge ShutterUpperHorizontalEdge
+    ShutterLowerHorizontalEdge CenterOfCircularShutter RadiusOfCircularShutter VerticesOfThePolygonalShutter
     DoseGridScaling WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction
     PresentationLUTShape BurnedInAnnotation ICCProfile ModalityLUTSequence VOILUTSequence
     SequenceOfUltrasoundRegions SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
@@ -204,7 +208,7 @@ def _walk(raw: bytes, at: int, syntax: str, media_class: str) -> Skimmed | None:
         stop = at + head + length if length != UNDEFINED else _sequence_end(raw, at + head, implicit=implicit)
         if stop > len(raw):
             return None
-        if number in wanted:
+        if number in wanted or number & 0xFF01FFFF == _OVERLAY_ROWS:
             if stop - at > _LARGEST_VALUE:
                 return None
             elements[number], heads[number] = raw[at:stop], head

@@ -157,7 +157,7 @@ class StudyReader:
         self._headers: list[_Header] = []
         self._findings: list[Finding] = []
         self._bad: list[FoundFile] = []
-        self._not_images = 0
+        self._not_images = self._states = 0
         self._shared: dict[object, int] = {}
         self._common: dict[object, _Common] = {}
 
@@ -206,8 +206,10 @@ class StudyReader:
     def _take(self, found: FoundFile, made: Future[_Header | None]) -> _Header | None:
         try:
             header = made.result()
-        except (NotAnImageError, NoPixelDataError):
-            self._not_images += 1
+        except (NotAnImageError, NoPixelDataError) as error:
+            state = "Presentation State" in str(error.values.get("found"))
+            self._states += state
+            self._not_images += not state
             return None
         except (OpenError, OSError, MemoryError) as error:
             kind = type(error).__name__
@@ -269,6 +271,8 @@ class StudyReader:
     def findings(self) -> tuple[Finding, ...]:
         """What was noticed outside of any series."""
         found = [*self._walk.findings, *self._findings]
+        if self._states:
+            found.append(finding("presentation_states", count=self._states))
         if self._not_images:
             found.append(finding("files_not_images", count=self._not_images))
         doubled = len(self._headers) - len(_once(self._headers))
