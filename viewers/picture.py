@@ -1,8 +1,9 @@
 """PNG, JPEG, TIFF and BMP to an :class:`~viewers.image.Image`.
 
-Grey stays grey (8 or 16 bits); palettes, CMYK and colours become RGB of 8 bits; transparency is laid over
-black, the background of a reading room. The EXIF orientation is applied, all other metadata (EXIF, GPS,
-comments, profiles) stays behind. Pages of a TIFF are frames if they are of the first page's size and kind.
+Grey stays grey (8 or 16 bits); palettes, CMYK and colours become sRGB of 8 bits by the file's ICC profile,
+if it has one; transparency is laid over black, the background of a reading room. The EXIF orientation is
+applied, all other metadata (EXIF, GPS, comments, the profile itself) stays behind. Pages of a TIFF are
+frames if they are of the first page's size and kind.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from viewers.silence import collected_warnings
 from viewers.window import CodeMap
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from viewers.color_profile import ColorTransform
     from viewers.limits import Limits
 
 __all__ = ["FORMATS", "open_picture"]
@@ -89,8 +93,7 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
                 found.append(finding("transparency"))
             if picture.format == "JPEG":
                 found.append(finding("lossy"))
-            if picture.info.get("icc_profile"):
-                found.append(finding("color_profile_ignored"))
+            found += _profile_findings(picture)
     except Pillow.DecompressionBombError as error:
         # Pillow's own limit, for sizes far above ours by default; it does not say the size as a number.
         limit = 2 * (Pillow.MAX_IMAGE_PIXELS or 0)
@@ -120,6 +123,31 @@ def _described(picture: Pillow.Image, limits: Limits) -> tuple[str, int]:
     if picture.mode not in _GREY_8 | _GREY_16 | _COLOR:
         raise UnsupportedImageError(found=picture.mode, expected=_EXPECTED)
     return picture.mode, 16 if picture.mode in _GREY_16 else 8
+
+
+def _profile_findings(picture: Pillow.Image) -> list[Finding]:
+    if not picture.info.get("icc_profile"):
+        return []
+    if picture.mode in _GREY_8 | _GREY_16:
+        return [finding("color_profile_ignored")]
+    try:
+        changed = _profile(picture) is not None
+    except ValueError:
+        return [finding("color_profile_unusable")]
+    return [finding("color_profile_applied")] if changed else []
+
+
+def _profile(picture: Pillow.Image) -> ColorTransform | None:
+    """Return the transform of a colour picture's profile; ``None`` when its colours are sRGB already.
+
+    Raises
+    ------
+    ValueError
+        If the profile cannot be used.
+    """
+    from viewers.color_profile import color_transform
+
+    return color_transform(picture.info.get("icc_profile"), "CMYK" if picture.mode == "CMYK" else "RGB")
 
 
 def _alike(picture: Pillow.Image, limits: Limits, found: list[Finding]) -> tuple[int, ...]:
@@ -157,10 +185,29 @@ def _frame(picture: Pillow.Image) -> Frame:
         if wide.min() < 0 or wide.max() > 65535:
             raise UnsupportedImageError(found="32-bit", expected="8 or 16 bit grey")
         return GreyFrame(_frozen(wide.astype(np.uint16)), CodeMap())
-    if picture.has_transparency_data:
-        over = picture.convert("RGBA")
-        picture = Pillow.alpha_composite(Pillow.new("RGBA", over.size, (0, 0, 0, 255)), over)
-    return ColorFrame(_frozen(np.asarray(picture.convert("RGB"))))
+    return ColorFrame(_frozen(_over_black(picture, _srgb(picture))))
+
+
+def _srgb(picture: Pillow.Image) -> NDArray[np.uint8]:
+    """Colours without their transparency."""
+    try:
+        colors = _profile(picture)
+    except ValueError:
+        colors = None
+    if colors is not None and picture.mode == "CMYK":
+        return colors.apply(np.asarray(picture))
+    rgb = np.asarray(picture.convert("RGB"))
+    return rgb if colors is None else colors.apply(rgb)
+
+
+def _over_black(picture: Pillow.Image, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not picture.has_transparency_data:
+        return rgb
+    over = Pillow.fromarray(rgb)
+    over.putalpha(picture.convert("RGBA").getchannel("A"))
+    return np.asarray(
+        Pillow.alpha_composite(Pillow.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
+    )
 
 
 def _frozen(pixels: Any) -> Any:
