@@ -19,6 +19,7 @@ from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
 from app.studies import add_commands as add_study_commands
+from app.users_command import add_users_commands
 from app.view_flags import add_measure_command, add_view_flags, opened_view
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         settings = load_settings(file=options.config, flags=_settings_flags(options))
         language = settings.language if settings.language != "auto" else language
-        logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        _configure_logging(options.log_level.upper())
         status: int = options.command(settings, options, language)
     except KeyboardInterrupt:
         return 130
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--open-browser", action="store_true", default=None, help="open the page in the browser"
     )
+    _add_several_users(serve)
     serve.set_defaults(command=_serve)
     ask = commands.add_parser(
         "ask", parents=[common, model, view], help="ask about one image, answer on the terminal"
@@ -110,7 +112,26 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     add_models_command(commands, common)
     add_history_commands(commands, common)
+    add_users_commands(commands, common)
     return parser
+
+
+def _add_several_users(serve: argparse.ArgumentParser) -> None:
+    """Add what an installation for several people needs."""
+    several = serve.add_argument_group("several users")
+    several.add_argument(
+        "--users", dest="ownership", action="store_const", const="users",
+        help="people sign in; make accounts with bimedix2 users",
+    )  # fmt: skip
+    several.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain (PEM): serve https")
+    several.add_argument("--tls-key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
+    several.add_argument(
+        "--public-url", metavar="URL", help="address users type when a reverse proxy stands in front"
+    )
+    several.add_argument(
+        "--trusted-proxy", dest="trusted_proxies", action="append", metavar="ADDRESS",
+        help="proxy whose X-Forwarded-For is believed; may be given several times",
+    )  # fmt: skip
 
 
 def _settings_flags(options: argparse.Namespace) -> dict[str, Any]:
@@ -123,9 +144,23 @@ def _settings_flags(options: argparse.Namespace) -> dict[str, Any]:
         "threads",
         "host",
         "port",
+        "ownership",
+        "tls_cert",
+        "tls_key",
+        "public_url",
+        "trusted_proxies",
         "open_browser",
     )
     return {name: getattr(options, name, None) for name in names}
+
+
+def _configure_logging(level: str) -> None:
+    """Log as much as was asked of the application's own loggers.
+
+    Libraries stay at warnings: at debug some write requests, rows or headers, and those hold names.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("bimedix2").setLevel(level)
 
 
 def _environment_language() -> str:

@@ -106,6 +106,11 @@ class Workspace:
         self.grounding = GroundingService(store, backend, self.render, self._adapter_that_answered)
         """How much an answer depends on its image."""
 
+    @property
+    def history(self) -> HistoryStore:
+        """The history of all owners, for what looks beyond one: accounts and reviews."""
+        return self._store
+
     @classmethod
     def open(cls, settings: Settings) -> Workspace:
         """Open history and model; answers a dead process left streaming become ``interrupted``."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ENVIRONMENT_PREFIX", "Ownership", "Settings", "load_settings"]
 
 ENVIRONMENT_PREFIX = "BIMEDIX2_"
-Ownership = Literal["single", "visitor"]
+Ownership = Literal["single", "visitor", "users"]
 
 _MIB = 1024 * 1024
 
@@ -68,13 +68,49 @@ class Settings:
     are small). On shared cores 1 can be faster than 2."""
     ownership: Ownership = "single"
     """``single``: everything belongs to the one user of this machine. ``visitor``: each browser is an
-    owner of its own, known by a random cookie, as a public demonstration needs it."""
+    owner of its own, known by a random cookie, as a public demonstration needs it. ``users``: people sign in,
+    see ``bimedix2 users``."""
+    lock_after_minutes: int = 10
+    """Minutes without use after which the page covers itself and asks for the password."""
+    idle_minutes: int = 60
+    """Minutes without use after which a sign-in ends."""
+    sign_in_hours: int = 12
+    """Hours after which a sign-in ends in any case: a long working day."""
+    tls_cert: Path = Path()
+    """Certificate chain in PEM; with it the page is served over https."""
+    tls_key: Path = Path()
+    """Private key of the certificate, in PEM."""
+    public_url: str = ""
+    """Address users type when a reverse proxy stands in front, e.g. ``https://viewer.example/bimedix2``."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose ``X-Forwarded-For`` says where a request comes from. Nobody's
+    by default: a header that is believed can be invented."""
+    max_images: int = 0
+    """Most images kept for one owner; 0 means no limit, as on one's own machine."""
+    max_image_bytes: int = 0
+    """Most bytes of pixels kept for one owner; 0 means no limit."""
+    oidc_issuer: str = ""
+    """Address of the organisation's sign-in (OpenID Connect); needs the extra ``oidc``."""
+    oidc_client_id: str = ""
+    """Name of this application there."""
+    oidc_secret_file: Path = Path()
+    """File of the client secret; empty for a public client."""
+    oidc_label: str = ""
+    """What the button calls the organisation."""
+    oidc_role_claim: str = "roles"
+    """Claim that says what somebody may do; dots lead into objects: ``realm_access.roles``."""
+    oidc_roles: tuple[str, ...] = ()
+    """Pairs ``value=role``, e.g. ``radiologists=clinician``; somebody without any of them is not let in."""
     secure_cookies: bool = False
     """Mark cookies ``Secure; SameSite=None``, which an https page inside another site's frame needs."""
     frame_ancestors: tuple[str, ...] = ()
     """Sites allowed to show the page in a frame, besides itself."""
     max_upload_bytes: int = 512 * _MIB
     """Largest upload, in bytes. A multi-frame angiography or tomosynthesis file stays below 512 MiB."""
+    max_study_bytes: int = 8 * 1024 * _MIB
+    """Largest upload of many files together, in bytes. A PET-CT or cardiac examination stays below 4 GiB."""
+    max_study_files: int = 20_000
+    """Most files of one upload; a perfusion or functional examination has some thousands."""
     max_new_tokens: int = 512
     """Longest answer, in tokens; about 350 English or 250 Arabic words on Llama 3's vocabulary."""
     temperature: float = 0.0
@@ -87,6 +123,11 @@ class Settings:
     """Language of the command line: ``en``, ``ar`` or ``auto`` (from the environment's locale)."""
     open_browser: bool = False
     """Open the page in the default browser once it answers."""
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the page over https."""
+        return self.tls_cert != Path() or self.public_url.startswith("https://")
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import AppError
-from app.routes import answering, history, images, prompts, studies
+from app.routes import account, answering, history, images, prompts, review, studies
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from app.accounts.people import People
     from app.session import Workspace
+    from app.settings import Settings
+    from app.ui.identity import Identities
 
 __all__ = ["PortTakenError", "routes", "serve"]
 
@@ -73,18 +76,25 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
     import gradio as gr
     from starlette.middleware import Middleware
 
+    from app.ui.connections import bound_connections
     from app.ui.events import Events
     from app.ui.page import build_page
 
-    head = page_head(workspace.model.name, is_demonstration=workspace.model.is_demonstration)
+    # uvicorn believes a proxy on this machine by default; here only those the settings name are believed
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(settings.trusted_proxies)
+    people, identities = _people(workspace)
+    head = page_head(
+        workspace.model.name, is_demonstration=workspace.model.is_demonstration, users=people is not None
+    )
+    guard = Middleware(Guard, settings=settings, port=port, head=head, identities=identities)
     page = build_page(Events(workspace))
     _, url, _ = page.launch(
         server_name=settings.host,
         server_port=port,
         auth_dependency=lambda request: request.scope.get(OWNER),
         app_kwargs={
-            "routes": routes(workspace),
-            "middleware": [Middleware(Guard, settings=settings, port=port, head=head)],
+            "routes": routes(workspace, people),
+            "middleware": [guard],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
@@ -101,7 +111,10 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
+        root_path=settings.public_url.rstrip("/") or None,
+        **_tls(settings),
     )
+    bound_connections(page.server.config)
     if threading.current_thread() is threading.main_thread():
         # a service manager's request to end is answered like Ctrl+C: running answers are kept
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -116,8 +129,36 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         page.close(verbose=False)
 
 
-def routes(workspace: Workspace) -> list[Route | Mount]:
-    """Routes of the application; the guard in front of them has put the owner into the scope."""
+def _people(workspace: Workspace) -> tuple[People | None, Identities | None]:
+    """Accounts, where several people use one installation; nothing of them is opened otherwise."""
+    if workspace.settings.ownership != "users":
+        return None, None
+    from app.accounts.people import People
+    from app.ui.identity import Accounts
+
+    people = People.open(workspace.settings, workspace.history)
+    return people, Accounts(workspace.settings, people.sign_ins)
+
+
+def _tls(settings: Settings) -> dict[str, object]:
+    if settings.tls_cert == Path():
+        return {}
+    # not verified: Gradio's own first look at itself, by an address the certificate need not name
+    return {
+        "ssl_certfile": str(settings.tls_cert),
+        "ssl_keyfile": str(settings.tls_key),
+        "ssl_verify": False,
+    }
+
+
+def routes(workspace: Workspace, people: People | None = None) -> list[Route | Mount]:
+    """Routes of the application; the guard in front of them has put the owner into the scope.
+
+    Parameters
+    ----------
+    people : People, optional
+        Accounts, where there are any.
+    """
     assets = Path(__file__).parent.parent / "assets"
     return [
         Route("/healthz", _health),
@@ -126,6 +167,7 @@ def routes(workspace: Workspace) -> list[Route | Mount]:
         *history.routes(workspace),
         *prompts.routes(workspace),
         *answering.routes(workspace),
+        *([*account.routes(people), *review.routes(workspace, people)] if people else []),
         *(Mount(f"/page/{name}", StaticFiles(directory=assets / name)) for name in _STATIC_FOLDERS),
     ]
 

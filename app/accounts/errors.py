@@ -12,10 +12,12 @@ __all__ = [
     "LastAdministratorError",
     "PasswordUnfitError",
     "ProviderError",
+    "QuotaError",
     "RateExceededError",
     "SignInDelayedError",
     "SignInFailedError",
     "SignedOutError",
+    "WrongRoleError",
 ]
 
 
@@ -52,6 +54,23 @@ class RateExceededError(AccountError):
 
     key = "account.rate"
     template = "There were too many requests in a short time. Wait {seconds} seconds, then try again."
+
+
+class WrongRoleError(AccountError):
+    """Something another role does."""
+
+    key = "account.wrong_role"
+    template = "Your account is not meant for this. Load the page again: it opens what your account may do."
+
+
+class QuotaError(AccountError):
+    """More images than are kept for one owner."""
+
+    key = "account.quota"
+    template = (
+        "There is no room for more images: found {found}, at most {limit} are kept for each user. "
+        "Delete conversations you no longer need, or ask your administrator."
+    )
 
 
 class PasswordUnfitError(AccountError):

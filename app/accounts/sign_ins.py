@@ -20,6 +20,7 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 
 from app.accounts.records import Account, SignIn
 from app.accounts.tables import accounts, sign_ins
+from app.history.audit import append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +97,7 @@ class SignIns:
                     id=secrets.token_hex(16), token=_digest(token), locked=False, **values
                 )
             )
+            append(connection, account.owner, "signed_in", account.id)
         self.forget()
         return token
 

@@ -26,6 +26,7 @@ from app.accounts.names import LONGEST_NAME, checked_name, same_name
 from app.accounts.passwords import LEAST, MOST, Passwords, check_new
 from app.accounts.records import Account
 from app.accounts.tables import accounts, sign_in_failures, sign_ins
+from app.history.audit import append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from app.accounts.records import Role
     from app.history.database import Database
 
-__all__ = ["AccountStore"]
+__all__ = ["COMMAND_LINE", "AccountStore"]
+
+COMMAND_LINE: Final = "command line"
+"""Who managed an account, in the audit, when it was done on the machine itself."""
 
 _FREE_FROM_ONE_ADDRESS: Final = 5
 _FREE_IN_ALL: Final = 25
@@ -70,11 +74,21 @@ class AccountStore:
 
     # --- managing -----------------------------------------------------------------------------------
 
-    def add(self, name: str, role: Role, password: str | None, *, must_change: bool = True) -> Account:
+    def add(
+        self,
+        name: str,
+        role: Role,
+        password: str | None,
+        *,
+        must_change: bool = True,
+        by: str = COMMAND_LINE,
+    ) -> Account:
         """Make an account.
 
         Parameters
         ----------
+        by : str
+            Owner of the account that manages this one, for the audit; so in the other methods.
         password : str or None
             ``None`` for one that signs in through the organisation only.
 
@@ -99,9 +113,10 @@ class AccountStore:
                     created=self._clock(),
                 )
             )
+            append(connection, by, "managed", str(values["id"]))
             return _account(_require(connection, known))
 
-    def reset(self, name: str, password: str) -> None:
+    def reset(self, name: str, password: str, *, by: str = COMMAND_LINE) -> None:
         """Give an account another password, which it must change, and end its sign-ins."""
         with self._database.read() as connection:
             found = _require(connection, name)
@@ -109,10 +124,11 @@ class AccountStore:
         hashed = self._passwords.hash(password)
         with self._database.write() as connection:
             self._change(connection, found.id, password=hashed, must_change=True)
+            append(connection, by, "managed", found.id)
             connection.execute(delete(sign_ins).where(sign_ins.c.account_id == found.id))
             connection.execute(delete(sign_in_failures).where(sign_in_failures.c.key == _key(found.name)))
 
-    def set_disabled(self, name: str, *, disabled: bool) -> None:
+    def set_disabled(self, name: str, *, disabled: bool, by: str = COMMAND_LINE) -> None:
         """Keep an account out, at once, or let it in again.
 
         Raises
@@ -126,8 +142,9 @@ class AccountStore:
                 _keep_an_administrator(connection, found)
                 connection.execute(delete(sign_ins).where(sign_ins.c.account_id == found.id))
             self._change(connection, found.id, disabled=disabled)
+            append(connection, by, "managed", found.id)
 
-    def set_role(self, name: str, role: Role) -> None:
+    def set_role(self, name: str, role: Role, *, by: str = COMMAND_LINE) -> None:
         """Change what an account may do, and end its sign-ins.
 
         Raises
@@ -141,6 +158,7 @@ class AccountStore:
                 _keep_an_administrator(connection, found)
             connection.execute(delete(sign_ins).where(sign_ins.c.account_id == found.id))
             self._change(connection, found.id, role=role)
+            append(connection, by, "managed", found.id)
 
     def list(self) -> list[Account]:
         """List all accounts by name."""

@@ -34,9 +34,12 @@ Action = Literal[
     "forked",
     "imported",
     "judged",
+    "managed",
     "pruned",
     "renamed",
+    "reviewed",
     "seen",
+    "signed_in",
     "translated",
 ]
 _NOTHING_YET: Final = "0" * 64

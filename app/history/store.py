@@ -67,6 +67,11 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
         """
         return cls(Database.open(source))
 
+    @property
+    def database(self) -> Database:
+        """The database, for what lies beside the history in it: accounts."""
+        return self._database
+
     def close(self) -> None:
         """Close every connection."""
         self._database.close()

@@ -1,25 +1,33 @@
-"""What every request passes: who it is from, where it may go, and what the answer says about itself.
+"""What every request passes: who it is from, where it may go, and how often.
 
 One ASGI middleware in front of Gradio and of the application's own routes. It refuses requests from
 other sites and other host names, lets through only the few Gradio routes the page uses (an upload or a
-file of Gradio's would be readable by every visitor), gives each browser its owner, puts the boot script
-first in the page and the security headers on everything. It knows nothing of images or conversations.
+file of Gradio's would be readable by every visitor), gives each request its owner, and puts the boot
+script first in the page and the security headers on everything. It knows nothing of images or
+conversations.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import math
 import re
-import secrets
-from collections import OrderedDict
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
+
+from app.accounts.errors import RateExceededError, SignedOutError, WrongRoleError
+from app.errors import UploadTooLargeError
+from app.ui import gradio_sessions, wire
+from app.ui.gradio_sessions import BodyTooLargeError, GradioSessions
+from app.ui.headers import Answer, content_security_policy, security_headers
+from app.ui.identity import COOKIE, LOCAL_OWNER, Identities, Identity, Single, Visitors
+from app.ui.rates import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from app.settings import Settings
+    from app.ui.rates import Kind
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -27,22 +35,35 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["COOKIE", "LOCAL_OWNER", "OWNER", "Guard", "content_security_policy"]
+__all__ = ["COOKIE", "IDENTITY", "LOCAL_OWNER", "OWNER", "Guard", "content_security_policy"]
 
 OWNER: Final = "bimedix2.owner"
 """Name in the ASGI scope under which the owner of a request stands."""
-LOCAL_OWNER: Final = "local"
-COOKIE: Final = "bimedix2-visitor"
+IDENTITY: Final = "bimedix2.identity"
+"""Name in the ASGI scope under which the :class:`Identity` stands."""
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_HEARTBEAT: Final = "/gradio_api/heartbeat/"
-_SESSIONS: Final = 10_000
-"""Sessions remembered; as many as Gradio keeps state for."""
-_YEAR_S: Final = 365 * 24 * 3600
+_UNCLEAN: Final = re.compile(r"//|\\|[\x00-\x1f\x7f]|(?:^|/)\.\.?(?:/|$)")
+"""Ways to write a path that one part of a server may read otherwise than another."""
+_CHECKED_EVERY_S: Final = 3.0
+"""How soon an open stream ends after its sign-in."""
 
-_OWN_ROUTES: Final = ("/upload", "/images/", "/shown/", "/history/", "/prompts", "/grounding", "/adapters", "/page/", "/healthz")
+_OWN_ROUTES: Final = (
+    "/upload",
+    "/images/",
+    "/shown/",
+    "/studies",
+    "/measure",
+    "/history/",
+    "/prompts",
+    "/grounding",
+    "/adapters",
+    "/page/",
+    "/healthz",
+)
+_ACCOUNT_ROUTES: Final = ("/account", "/account/", "/review", "/review/")
+"""Open in front of the sign-in or without images of one's own; their handlers ask who is there."""
 _GRADIO_ROUTES: Final = (
     "/assets/",
     "/static/",
@@ -67,25 +88,9 @@ _WITHOUT_OWNER: Final = (
     "/manifest.json",
     "/gradio_api/startup-events",
 )
+_STREAMS: Final = ("/gradio_api/queue/data", "/gradio_api/heartbeat/")
+_UPLOADS: Final = ("/upload", "/history/import", "/studies", "/slides")
 _SHUT_PARAMETERS: Final = frozenset({"view", "deep_link"})
-_FOREIGN_TAGS: Final = re.compile(
-    rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>|\s*<link rel="manifest"[^>]*>'
-)
-
-
-def content_security_policy(frame_ancestors: tuple[str, ...] = ()) -> str:
-    """Policy of every answer: nothing is loaded from, or sent to, anywhere else.
-
-    ``unsafe-eval`` and ``unsafe-inline`` are what Gradio's custom components need; that no outside host is
-    named is what stops a picture in a model's answer from carrying text away.
-    """
-    ancestors = " ".join(("'self'", *frame_ancestors))
-    return (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
-        f"form-action 'self'; frame-ancestors {ancestors}"
-    )
 
 
 class Guard:
@@ -99,165 +104,207 @@ class Guard:
         The port in use, which a loopback page's ``Host`` must name.
     head : bytes
         Markup put first into the page's ``<head>``.
+    identities : Identities, optional
+        How it is told who asks; from the settings by default, where accounts need theirs.
+    rates : Rates, optional
+        Another clock, for tests.
     """
 
-    def __init__(self, app: App, settings: Settings, port: int, head: bytes) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        port: int,
+        head: bytes,
+        identities: Identities | None = None,
+        rates: Rates | None = None,
+    ) -> None:
         self._app = app
         self._settings = settings
         self._head = head
-        self._sessions: OrderedDict[str, str] = OrderedDict()
+        self._identities = identities or _identities(settings)
+        self._sessions = GradioSessions()
+        self._rates = rates or Rates()
+        self._public = urlsplit(settings.public_url)
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
-        self._headers = [
-            (b"content-security-policy", content_security_policy(settings.frame_ancestors).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"same-origin"),
-            (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-        ]
+        self._hosts |= {self._public.netloc} - {""}
+        self._headers = security_headers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return
+        elif scope["type"] == "websocket":  # neither the page nor Gradio uses any
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        owner, cookie = self._owner(scope, headers)
-        refusal = self._refusal(scope, headers, owner)
-        answer = _Answer(send, scope["path"], self._headers, cookie, self._head)
+        self._clean(scope)
+        cookies = "; ".join(v.decode("latin-1") for name, v in scope["headers"] if name == b"cookie")
+        identity = await self._identities.identify(scope, cookies)
+        answer = Answer(send, scope["path"], self._headers, identity.set_cookie, self._head)
+        refusal = self._refusal(scope, headers) or self._too_often(scope, identity)
+        if refusal is None and (place := self._elsewhere(scope["path"], identity)) is not None:
+            await answer.redirect(place)
+            return
+        refusal = refusal or self._not_theirs(scope, identity)
+        if refusal is None and gradio_sessions.has_body(scope):
+            refusal, receive = await self._event(receive, identity)
         if refusal is not None:
             await answer.refuse(*refusal)
             return
-        scope[OWNER] = owner
+        scope[OWNER], scope[IDENTITY] = identity.owner, identity
+        if scope["path"].startswith(_STREAMS) and identity.token is not None:
+            receive = _Watched(receive, lambda: self._identities.holds(identity)).receive
         await self._app(scope, receive, answer.send)
 
-    def _owner(self, scope: Scope, headers: dict[str, str]) -> tuple[str | None, bytes | None]:
-        """Owner of a request and, on a browser's first visit, the cookie that will tell next time."""
-        if self._settings.ownership == "single":
-            return LOCAL_OWNER, None
-        token = _cookie(headers.get("cookie", ""))
-        if token is not None:
-            return _owner_of(token), None
-        if scope["path"] != "/" or scope["method"] not in ("GET", "HEAD"):
-            return None, None
-        token = secrets.token_urlsafe(32)
-        return _owner_of(token), self._set_cookie(token)
+    def _clean(self, scope: Scope) -> None:
+        """Take away what a proxy puts before the path and into headers; nothing behind reads it.
 
-    def _set_cookie(self, token: str) -> bytes:
-        # Inside another site's frame only a partitioned SameSite=None cookie comes back. Lax, not Strict: a
-        # visitor who follows a link to the page must not be taken for a new one; posts are checked by origin.
-        site = "SameSite=None; Secure; Partitioned" if self._settings.secure_cookies else "SameSite=Lax"
-        return f"{COOKIE}={token}; Path=/; Max-Age={_YEAR_S}; HttpOnly; {site}".encode()
+        Gradio would build addresses from a forwarded host, and whoever can send one is no proxy.
+        """
+        prefix = self._public.path.rstrip("/")
+        if prefix and scope["path"].startswith(f"{prefix}/"):
+            scope["path"] = scope["path"].removeprefix(prefix)
+            scope["raw_path"] = scope["path"].encode()
+        scope["headers"] = [
+            (name, value)
+            for name, value in scope["headers"]
+            if not name.startswith((b"x-forwarded-", b"x-original-")) and name not in (b"forwarded", b"x-direct-url")
+        ]  # fmt: skip
 
-    def _refusal(self, scope: Scope, headers: dict[str, str], owner: str | None) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Why nobody gets this, whoever asks."""
         path = scope["path"]
         if self._settings.host in _LOOPBACK and headers.get("host", "") not in self._hosts:
             return 403, "This page answers only under the address it was started with."
-        if scope["method"] not in _SAFE_METHODS and _from_elsewhere(headers):
+        if scope["method"] not in _SAFE_METHODS and self._from_elsewhere(headers):
             return 403, "Requests from other sites are refused."
-        if path != "/" and not path.startswith(_OWN_ROUTES + _GRADIO_ROUTES):
+        if scope["method"] in _SAFE_METHODS and _read_from_elsewhere(headers):
+            return 403, "Requests from other sites are refused."
+        own = _OWN_ROUTES + _GRADIO_ROUTES
+        known = path == "/" or path.startswith(own) or self._is_account_route(path)
+        if not known or _UNCLEAN.search(path):
             return 403, "This route is shut."
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if path == "/" and _SHUT_PARAMETERS.intersection(name for name, _ in query):
+        if path == "/" and _SHUT_PARAMETERS.intersection(name for name, _ in _query(scope)):
             return 403, "This route is shut."
-        if owner is None and not path.startswith(_WITHOUT_OWNER):
-            return 401, "Open the page first."
-        if owner is not None and not self._owns_session(owner, _session(path, query)):
+        return None
+
+    def _is_account_route(self, path: str) -> bool:
+        if self._settings.ownership != "users":
+            return False
+        return path in _ACCOUNT_ROUTES or path.startswith(("/account/", "/review/"))
+
+    def _too_often(self, scope: Scope, identity: Identity) -> tuple[Any, ...] | None:
+        """Whether an owner or an address asks more than people do; the machine's one user may."""
+        if self._settings.ownership == "single":
+            return None
+        kind = _kind(scope, identity)
+        address = (scope.get("client") or ("",))[0]
+        wait = self._rates.take(kind, identity.owner, address) if kind else 0.0
+        if not wait:
+            return None
+        seconds = math.ceil(wait)
+        return 429, wire.both(RateExceededError(seconds=seconds)), (b"retry-after", str(seconds).encode())
+
+    def _elsewhere(self, path: str, identity: Identity) -> str | None:
+        """Where somebody belongs who opens the page but cannot work in it."""
+        if self._settings.ownership != "users" or path != "/" or identity.owner is not None:
+            return None
+        if identity.sign_in is None or identity.sign_in.locked:
+            return "account/sign-in"
+        is_reviewer = identity.sign_in.account.role == "reviewer" and not identity.sign_in.account.must_change
+        return "review" if is_reviewer else "account"
+
+    def _not_theirs(self, scope: Scope, identity: Identity) -> tuple[Any, ...] | None:
+        """Why this one does not get it."""
+        path = scope["path"]
+        if path.startswith(_WITHOUT_OWNER) or self._is_account_route(path):
+            return None
+        if identity.owner is None:
+            if self._settings.ownership != "users":
+                return 401, "Open the page first."
+            if identity.sign_in is None or identity.sign_in.locked:
+                return 401, wire.both(SignedOutError())
+            return 403, wire.both(WrongRoleError())
+        named = gradio_sessions.named_in_url(path, _query(scope))
+        if not self._sessions.owned(identity.owner, named):
             return 403, "This session belongs to another visitor."
         return None
 
-    def _owns_session(self, owner: str, session: str) -> bool:
-        """Whether a Gradio session is the owner's; the first to use one keeps it.
+    async def _event(self, receive: Receive, identity: Identity) -> tuple[tuple[Any, ...] | None, Receive]:
+        """Check the session an event's body names, and hand the body on unchanged."""
+        try:
+            body = await gradio_sessions.read_body(receive)
+        except BodyTooLargeError:
+            error = UploadTooLargeError(found="> 1 MiB", limit="1 MiB")
+            return (413, wire.both(error)), receive
+        named = gradio_sessions.named_in_body(body)
+        if named is None:
+            return (422, "This is no event of the page."), receive
+        if not self._sessions.owned(identity.owner or "", named):
+            return (403, "This session belongs to another visitor."), receive
+        return None, gradio_sessions.replay(body, receive)
 
-        Gradio itself hands the stream of a session to whoever names it.
-        """
-        if not session:
-            return True
-        first = self._sessions.setdefault(session, owner)
-        self._sessions.move_to_end(session)
-        while len(self._sessions) > _SESSIONS:
-            self._sessions.popitem(last=False)
-        return first == owner
-
-
-class _Answer:
-    """The answer on its way out: headers added, and the page's markup completed."""
-
-    def __init__(
-        self, send: Send, path: str, headers: list[tuple[bytes, bytes]], cookie: bytes | None, head: bytes
-    ) -> None:
-        self._send = send
-        self._extra = list(headers)
-        self._head = head
-        self._is_page = path == "/"
-        if self._is_page or path.startswith(("/images/", "/shown/", "/upload", "/history/", "/prompts")):
-            self._extra.append((b"cache-control", b"no-store"))
-        elif path.startswith("/page/"):
-            self._extra.append((b"cache-control", b"no-cache"))
-        if cookie is not None:
-            self._extra.append((b"set-cookie", cookie))
-        self._start: Message | None = None
-        self._body = bytearray()
-
-    async def refuse(self, status: int, reason: str) -> None:
-        await self.send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(b"content-type", b"text/plain; charset=utf-8")],
-            }
-        )
-        await self.send({"type": "http.response.body", "body": reason.encode()})
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            replaced = {name for name, _ in self._extra} - {b"set-cookie"}
-            kept = [(name, value) for name, value in message["headers"] if name.lower() not in replaced]
-            message["headers"] = [*kept, *self._extra]
-            if self._is_page and (b"content-type", b"text/html; charset=utf-8") in kept:
-                self._start = message
-                return
-        elif self._start is not None and message["type"] == "http.response.body":
-            self._body += message.get("body", b"")
-            if not message.get("more_body"):
-                await self._send_page(self._start)
-            return
-        await self._send(message)
-
-    async def _send_page(self, start: Message) -> None:
-        body = _FOREIGN_TAGS.sub(b"", bytes(self._body)).replace(b"<head>", b"<head>" + self._head, 1)
-        start["headers"] = [
-            (name, value) for name, value in start["headers"] if name.lower() != b"content-length"
-        ] + [(b"content-length", str(len(body)).encode())]
-        self._start = None
-        await self._send(start)
-        await self._send({"type": "http.response.body", "body": body})
+    def _from_elsewhere(self, headers: dict[str, str]) -> bool:
+        """Whether a browser says that another site made this request; programs say nothing."""
+        site = headers.get("sec-fetch-site")
+        if site is not None:  # no page can set or change it, and no proxy's renaming confuses it
+            return site not in ("same-origin", "none")
+        origin = headers.get("origin")
+        own = {headers.get("host", ""), self._public.netloc} - {""}
+        return origin is not None and urlsplit(origin).netloc not in own
 
 
-def _session(path: str, query: list[tuple[str, str]]) -> str:
-    """Gradio session a request names, in its path or its query."""
-    if path.startswith(_HEARTBEAT):
-        return path.removeprefix(_HEARTBEAT)
-    return dict(query).get("session_hash", "")
+class _Watched:
+    """What a stream hears from its browser; it hears a farewell when the sign-in has ended."""
+
+    def __init__(self, receive: Receive, holds: Callable[[], Awaitable[bool]]) -> None:
+        self._receive = receive
+        self._holds = holds
+        self._pending: asyncio.Future[Message] | None = None
+
+    async def receive(self) -> Message:
+        """Receive the browser's next message."""
+        # kept over a cancelled call, which must not lose the message it waited for
+        self._pending = self._pending or asyncio.ensure_future(self._receive())
+        while True:
+            done, _ = await asyncio.wait({self._pending}, timeout=_CHECKED_EVERY_S)
+            if done:
+                message, self._pending = self._pending.result(), None
+                return message
+            if not await self._holds():
+                self._pending.cancel()
+                return {"type": "http.disconnect"}
 
 
-def _owner_of(token: str) -> str:
-    """Owner a cookie stands for; the history holds this digest, never what would open it."""
-    return f"visitor-{hashlib.sha256(token.encode()).hexdigest()[:32]}"
+def _identities(settings: Settings) -> Identities:
+    if settings.ownership == "users":
+        raise ValueError("accounts need their identities")
+    return Single() if settings.ownership == "single" else Visitors(settings)
 
 
-def _cookie(header: str) -> str | None:
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+
+def _kind(scope: Scope, identity: Identity) -> Kind | None:
+    """Which bucket a request is counted in; files of the page in none."""
+    path, posts = scope["path"], scope["method"] not in _SAFE_METHODS
+    if path.startswith(_WITHOUT_OWNER):
         return None
-    return morsel.value if morsel is not None and _TOKEN.fullmatch(morsel.value) else None
+    if posts and path in ("/account/sign-in", "/account/password"):
+        return "sign_in"
+    if identity.set_cookie is not None:
+        return "begin"
+    if posts and path.startswith(_UPLOADS):
+        return "upload"
+    return "ask" if gradio_sessions.has_body(scope) else "look"
 
 
-def _from_elsewhere(headers: dict[str, str]) -> bool:
-    """Whether a browser says that another site made this request; programs say nothing."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:  # no page can set or change it, and no proxy's renaming of the host confuses it
-        return site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+def _read_from_elsewhere(headers: dict[str, str]) -> bool:
+    """Whether another site reads: following a link to the page, or framing it, is no reading."""
+    mode = headers.get("sec-fetch-mode", "navigate")
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site") and mode != "navigate"

@@ -11,16 +11,27 @@ __all__ = ["page_head"]
 
 _PREFIXES: Final = ("ui.", "preset.")
 _KEYS: Final = ("app.title", "app.research_notice", "app.demo_notice")
+_LOCK: Final = (
+    '<link rel="stylesheet" href="page/css/lock.css">'
+    '<script type="module" src="page/js/account/lock.js"></script>'
+)
 
 
-def page_head(model_name: str, *, is_demonstration: bool) -> bytes:
-    """Markup for the start of ``<head>``: boot script, texts of both languages, styles and scripts."""
+def page_head(model_name: str, *, is_demonstration: bool, users: bool = False) -> bytes:
+    """Markup for the start of ``<head>``: boot script, texts of both languages, styles and scripts.
+
+    Parameters
+    ----------
+    users : bool
+        Whether people sign in: then the page can be locked, and says who it is.
+    """
     catalogue = Catalogue()
+    prefixes = (*_PREFIXES, "account.") if users else _PREFIXES
     texts = {
         locale: {
             key: text
             for key, text in catalogue.table(locale).items()
-            if key.startswith(_PREFIXES) or key in _KEYS
+            if key.startswith(prefixes) or key in _KEYS
         }
         for locale in LOCALES
     }
@@ -36,5 +47,5 @@ def page_head(model_name: str, *, is_demonstration: bool) -> bytes:
         '<link rel="stylesheet" href="page/css/page.css">'
         '<link rel="stylesheet" href="page/css/workspace.css">'
         f'<script type="application/json" id="bimedix2-page">{data}</script>'
-        '<script type="module" src="page/js/page.js"></script>'
+        '<script type="module" src="page/js/page.js"></script>' + (_LOCK if users else "")
     ).encode()
