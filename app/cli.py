@@ -1,4 +1,4 @@
-"""The command line: serve, ask, render, doctor, models, history.
+"""The command line: serve, ask, render, slide, studies, doctor, models, history.
 
 Only what a command needs is imported when it runs, so that ``--help`` answers at once. Errors are shown
 as one sentence in the user's language, with exit status 1; a wrong flag ends with 2.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
+from app.slides_command import add_slide_command, slide_pixels
 from app.studies import add_commands as add_study_commands
 from app.users_command import add_users_commands
 from app.view_flags import add_measure_command, add_view_flags, opened_view
@@ -103,9 +104,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     render.add_argument("image", type=Path, metavar="FILE")
     render.add_argument("output", type=Path, metavar="OUT.png")
+    render.add_argument(
+        "--level", type=int, metavar="N", help="of a slide, from 0; what the model is shown by default"
+    )
     render.set_defaults(command=_render)
     add_measure_command(commands, common, view)
     add_study_commands(commands, common)
+    add_slide_command(commands, common)
     doctor = commands.add_parser(
         "doctor", parents=[common, model], help="check this computer, and say what to do"
     )
@@ -205,8 +210,13 @@ def _tell_loaded(language: str, reason: str, seconds: float) -> None:
 
 
 def _render(settings: Settings, options: argparse.Namespace, _language: str) -> int:
+    from viewers.png import png
     from viewers.view import render_png
 
+    pixels = slide_pixels(options)
+    if pixels is not None:
+        options.output.write_bytes(png(pixels))
+        return 0
     with opened_view(settings, options) as (image, view):
         data = render_png(image, view)
     options.output.write_bytes(data)
@@ -221,8 +231,10 @@ def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from i18n.catalogue import Catalogue
     from viewers.view import render
 
-    with opened_view(settings, options) as (image, view):
-        pixels = render(image, view)
+    pixels = slide_pixels(options)
+    if pixels is None:
+        with opened_view(settings, options) as (image, view):
+            pixels = render(image, view)
     # one answer needs no second process
     backend, model = open_backend(replace(settings, model_process=False))
     backend.wait()
