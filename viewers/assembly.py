@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from viewers.image import Image
     from viewers.series import Series
 
-__all__ = ["frame_stack", "image_volume", "volume_of"]
+__all__ = ["frame_stack", "image_volume", "measured", "volume_of"]
 
 _VOLUMES: Final[WeakKeyDictionary[Image, dict[int, Volume]]] = WeakKeyDictionary()
 """Volumes of images, by pass, for as long as the image is open."""
@@ -147,6 +147,8 @@ def volume_of(series: Series, progress: Callable[[float], None] | None = None) -
     from viewers.series import SliceFrames
 
     series.stack.check()
+    if len(series.instances) == 1:
+        return measured(image_volume(series.open()))
     source = SliceFrames(series.instances, series.limits)
     stack = Stack(tuple(instance.plane for instance in source.instances), series.stack.spacing_mm)
     affine = stack.affine()
@@ -180,6 +182,14 @@ def _rescaled(codes: NDArray[np.uint16], maps: list[CodeMap]) -> NDArray[Any]:
     for layer, made, code_map in zip(codes, values, maps, strict=True):
         made[...] = code_map.values()[layer]
     return values
+
+
+def measured(volume: Volume) -> Volume:
+    """Return a volume of values, where a stored image's is one of codes."""
+    if volume.code_map is None:
+        return volume
+    codes = np.array(volume.array, np.uint16)
+    return Volume(_rescaled(codes, [volume.code_map] * len(codes)), volume.affine, volume.describes)
 
 
 def _whole_shift(layer: NDArray[np.uint16], code_map: CodeMap) -> int | None:

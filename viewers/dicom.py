@@ -101,7 +101,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     frames = _frames(parsed, fmt, keyword)
     spacing = display.spacing(dataset, found)
     displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
-    planes = display.frame_planes(dataset, fmt)
+    planes = display.frame_planes(dataset, fmt.frame_count)
     _more_findings(parsed, frames)
     plain = frames.modality_lut is None and all(
         scale.slope == 1 and not scale.intercept for scale in frames.rescale

@@ -290,14 +290,14 @@ def calibrated_regions(dataset: Dataset, fmt: PixelFormat) -> tuple[CalibratedRe
     return tuple(made)
 
 
-def frame_planes(dataset: Dataset, fmt: PixelFormat) -> tuple[SlicePlane | None, ...]:
+def frame_planes(dataset: Dataset, count: int) -> tuple[SlicePlane | None, ...]:
     """Collect where each frame lies (PS3.3 C.7.6.2 and C.7.6.16.2.3); empty when none says."""
     if not _per_frame(dataset):
         plane = slice_plane(
             numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
         )
-        return (plane,) if plane is not None and fmt.frame_count == 1 else ()
-    planes = tuple(_frame_plane(dataset, index) for index in range(fmt.frame_count))
+        return (plane,) if plane is not None and count == 1 else ()
+    planes = tuple(_frame_plane(dataset, index) for index in range(count))
     return planes if any(plane is not None for plane in planes) else ()
 
 

@@ -99,7 +99,8 @@ class Series:
     size: SizePx
     is_color: bool
     stack: Stack
-    """Where the images lie, in the order of ``instances``; one plane for each."""
+    """Where the images lie, in the order of ``instances``, one plane for each; of a single file with several
+    frames, where those of its first echo or time point lie."""
     instances: tuple[Instance, ...]
     findings: tuple[Finding, ...] = ()
     limits: Limits = field(default_factory=Limits, repr=False)

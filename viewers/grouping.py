@@ -1,0 +1,146 @@
+"""Headers of one study to series: what belongs together is told by geometry and time, not by names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from viewers.findings import Finding, finding
+from viewers.geometry import SizePx
+from viewers.image import Origin
+from viewers.series import Series, pseudonym
+from viewers.stack import TILT_DEGREES, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from viewers.headers import Common, Header
+    from viewers.limits import Limits
+
+__all__ = ["once", "series_of"]
+
+
+def series_of(name: str, headers: list[Header], key: bytes, limits: Limits) -> Iterator[Series]:
+    """Split what one UID names into series that are one scan each, in the order of their places.
+
+    Parameters
+    ----------
+    name : str
+        UID of the series; only a pseudonym of it, made with ``key``, goes on.
+    """
+    parts = [part for group in _alike(headers) for part in _times(group)]
+    for number, part in enumerate(parts, 1):
+        found = [finding("series_split", part=number, parts=len(parts))] if len(parts) > 1 else []
+        yield _one_series(_origin(name, number, part[0], key), part, found, limits)
+
+
+def _origin(name: str, number: int, first: Header, key: bytes) -> Origin:
+    space = pseudonym(key, "space", first.space) if first.space else ""
+    series = pseudonym(key, "series", name, str(number))
+    return Origin(pseudonym(key, "study", first.study), series, space)
+
+
+def _one_series(origin: Origin, headers: list[Header], found: list[Finding], limits: Limits) -> Series:
+    first = headers[0]
+    planes = first.common.planes or tuple(header.instance.plane for header in headers)
+    stack = Stack(planes, first.common.spacing)
+    missing = sum(plane is None for plane in stack.planes)
+    if missing and len(stack.planes) > 1:
+        found.append(finding("position_missing", count=missing))
+    if len(stack.planes) > 2 and not missing:
+        found += _stack_findings(stack)
+    return Series(
+        origin.series,
+        first.common.modality,
+        first.common.facts,
+        SizePx(*first.common.size),
+        first.common.kind[0] == "color",
+        stack,
+        tuple(header.instance for header in headers),
+        tuple(found),
+        limits,
+        origin,
+    )
+
+
+def once(headers: Sequence[Header]) -> list[Header]:
+    """Keep one of each SOP instance, the first that was read."""
+    return list({header.sop: header for header in reversed(headers)}.values())[::-1]
+
+
+def _alike(headers: list[Header]) -> list[list[Header]]:
+    """Split images of one series that differ in size, kind, spacing, orientation or having a position."""
+    groups: list[list[Header]] = []
+    for header in headers:
+        for group in groups:
+            if _same(group[0], header):
+                group.append(header)
+                break
+        else:
+            groups.append([header])
+    return groups
+
+
+def _same(one: Header, other: Header) -> bool:
+    if one.common is not other.common and not _same_kind(one.common, other.common):
+        return False
+    a, b = one.instance.plane, other.instance.plane
+    if one.common.frames > 1 or other.common.frames > 1 or (a is None) != (b is None):
+        return False
+    return a is None or b is None or a.parallel(b)
+
+
+def _same_kind(one: Common, other: Common) -> bool:
+    if (one.size, one.kind, one.modality) != (other.size, other.kind, other.modality):
+        return False
+    if (one.spacing is None) != (other.spacing is None):
+        return False
+    if one.spacing is None or other.spacing is None:
+        return True
+    return all(abs(x - y) <= 1e-3 * x for x, y in zip(one.spacing, other.spacing, strict=True))
+
+
+def _times(group: list[Header]) -> list[list[Header]]:
+    """Split a group into stacks in which no place is taken twice, each sorted along the normal.
+
+    Echoes and time points that the headers tell apart are separated by them, the rest by acquisition and
+    instance number.
+    """
+    first = group[0].instance.plane
+    if first is None:
+        return [sorted(group, key=_by_number)]
+    normal = first.normal
+
+    def place(header: Header) -> float:
+        plane = header.instance.plane
+        return round(plane.along(normal), 2) if plane is not None else 0.0
+
+    stacks: list[list[Header]] = []
+    doubled = max(Counter(place(header) for header in group).values()) > 1
+    by_time: dict[tuple[tuple[float, ...], ...], list[Header]] = {}
+    for header in group:
+        by_time.setdefault(header.time if doubled else (), []).append(header)
+    for _, headers in sorted(by_time.items(), key=lambda item: item[0]):
+        layers: dict[int, list[Header]] = {}
+        taken: Counter[float] = Counter()
+        for header in sorted(headers, key=_by_number):
+            layers.setdefault(taken[place(header)], []).append(header)
+            taken[place(header)] += 1
+        stacks += [sorted(layer, key=place) for layer in layers.values()]
+    return stacks
+
+
+def _by_number(header: Header) -> tuple[int, int, int]:
+    number = header.instance.number
+    return header.acquisition, number if number is not None else header.instance.index, header.instance.index
+
+
+def _stack_findings(stack: Stack) -> list[Finding]:
+    found = []
+    uneven = stack.uneven()
+    if uneven is not None:
+        found.append(finding("uneven_spacing", smallest=round(uneven[0], 3), largest=round(uneven[2], 3)))
+    tilt = stack.tilt_degrees()
+    if tilt > TILT_DEGREES:
+        found.append(finding("gantry_tilt", degrees=round(tilt, 1)))
+    return found
