@@ -68,7 +68,10 @@ async def json_body(request: Request) -> dict[str, Any]:
         body += chunk
         if len(body) > _LONGEST_BODY:
             raise UploadTooLargeError(found=f"{len(body)} B", limit=f"{_LONGEST_BODY} B")
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("a JSON object nested too deep") from error
     if not isinstance(value, dict):
         raise ValueError(  # noqa: TRY004 - a value from outside, not a caller's mistake
             f"expected a JSON object, found {type(value).__name__}"
