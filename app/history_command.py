@@ -86,7 +86,8 @@ def _history_verify(settings: Settings, _options: argparse.Namespace, language: 
     for problem in health.problems:
         _say(language, "check_problem", problem=problem)
     if health.broken is not None:
-        _say(language, f"check_{health.broken.kind}", sequence=health.broken.sequence)
+        broken = health.broken
+        _say(language, f"check_{broken.kind}", sequence=broken.sequence, subject=broken.subject)
     if health.problems or health.broken is not None:
         return 1
     _say(language, "check_ok", sequence=health.head.sequence, hash=health.head.hash)

@@ -29,6 +29,7 @@ from app.history.audit import append
 from app.history.lines import LONGEST_TITLE, one_line, storable
 from app.history.models import answers, feedback, images, tags, threads
 from app.history.records import StoredView
+from app.history.seals import thread_seals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,7 +135,7 @@ class Archiving:
             kept = {digest: keep_image(folder) for digest, folder in digests.items()}
             with self._database.write() as connection:
                 thread_id = _insert(connection, owner, record, kept)
-                append(connection, owner, "imported", thread_id)
+                append(connection, owner, "imported", thread_id, thread_seals(connection, thread_id))
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)
         return thread_id
@@ -336,14 +337,14 @@ def _insert_turn(
     for place, answer in enumerate(turn["answers"]):
         made.append(rows.new_id())
         values = {name: value for name, value in answer.items() if name != "feedback"}
-        values |= {"text": storable(answer["text"])}
+        values |= {"text": storable(answer["text"]), "salt": rows.new_id()}
         if answer["translation_of"] is not None:
             values["translation_of"] = made[answer["translation_of"]]
         connection.execute(insert(answers).values(id=made[-1], turn_id=turn_id, position=place, **values))
         indexing.index_answer(connection, made[-1])
         if answer["feedback"] is not None:
             judged = {**answer["feedback"], "text": storable(answer["feedback"]["text"])}
-            connection.execute(insert(feedback).values(answer_id=made[-1], **judged))
+            connection.execute(insert(feedback).values(answer_id=made[-1], salt=rows.new_id(), **judged))
 
 
 def _renamed(value: Any, kept: Mapping[str, str]) -> Any:

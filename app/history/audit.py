@@ -1,7 +1,8 @@
 """Who did what, when: entries that cannot be changed or removed unnoticed.
 
 Each entry's hash is taken over its values and the hash before, and the newest one is noted apart. An entry
-holds ids and never a word of a conversation, so it stays when the conversation is deleted. The limit:
+holds ids and never a word of a conversation, so it stays when the conversation is deleted; the rows it
+brought are covered by digests (:mod:`app.history.seals`). The limit:
 whoever may write the database can write the whole record anew. Only a head kept elsewhere
 (:meth:`Auditing.head`) tells such a record from the true one.
 """
@@ -10,34 +11,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import insert, select, update
 
-from app.history.models import audit, audit_head
+from app.history.models import audit, audit_head, seals
 from app.history.rows import check_thread
+from app.history.seals import Seal, first_changed, list_digest
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
 
     from app.history.database import Database
 
 __all__ = ["Action", "AuditEntry", "AuditHead", "Auditing", "BrokenLink", "append"]
 
 Action = Literal[
+    "answered",
     "asked",
     "asked_again",
     "deleted",
     "exported",
     "forked",
     "imported",
+    "interrupted",
     "judged",
     "managed",
     "pruned",
     "renamed",
     "reviewed",
+    "sealed",
     "seen",
     "signed_in",
     "translated",
@@ -57,6 +65,8 @@ class AuditEntry:
     subject: str
     """Id of the thread, turn or answer."""
     hash: str
+    content: str | None = None
+    """Digest of what it brought: the questions, answers and judgements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,12 @@ class BrokenLink:
     """The first place where the record is not what was written."""
 
     sequence: int
-    kind: Literal["missing", "changed", "head"]
-    """``head``: the record ends elsewhere than noted, or does not hold the head given."""
+    kind: Literal["missing", "changed", "head", "content", "removed", "added"]
+    """``head``: the record ends elsewhere than noted, or does not hold the head given. ``content``: a
+    question, answer or judgement that this entry brought is not as it was stored; ``removed``: it is gone
+    without having been deleted. ``added``: one that no entry brought (then ``sequence`` is 0)."""
+    subject: str = ""
+    """Id of the question or answer."""
 
 
 class Auditing:
@@ -122,13 +136,19 @@ class Auditing:
             ``None`` when every entry is as it was written.
         """
         with self._database.read() as connection:
-            return _first_broken(connection, owner, kept)
+            if broken := _first_broken(connection, owner, kept):
+                return broken
+            changed = first_changed(connection, owner)
+            return None if changed is None else BrokenLink(*astuple(changed))
 
 
-def append(connection: Connection, owner: str, action: Action, subject: str) -> None:
-    """Add an entry, in the transaction of what it tells of."""
+def append(  # the columns of one row
+    connection: Connection, owner: str, action: Action, subject: str, sealed_rows: Sequence[Seal] = ()
+) -> None:
+    """Add an entry, in the transaction of what it tells of, with the rows it brought."""
     before = connection.execute(select(audit_head).with_for_update()).one()
-    entry = AuditEntry(before.sequence + 1, datetime.now(UTC), owner, action, subject, "")
+    content = list_digest(sealed_rows) if sealed_rows else None
+    entry = AuditEntry(before.sequence + 1, datetime.now(UTC), owner, action, subject, "", content)
     sealed = _hash(before.hash, entry)
     connection.execute(
         insert(audit).values(
@@ -138,24 +158,44 @@ def append(connection: Connection, owner: str, action: Action, subject: str) -> 
             action=action,
             subject=subject,
             hash=sealed,
+            content=content,
         )
     )
+    if sealed_rows:
+        listed = [{"sequence": entry.sequence, "place": place, **asdict(seal)}
+                  for place, seal in enumerate(sealed_rows)]  # fmt: skip
+        connection.execute(insert(seals), listed)
     connection.execute(update(audit_head).values(sequence=entry.sequence, hash=sealed))
 
 
 def _hash(before: str, entry: AuditEntry) -> str:
     moment = entry.time.astimezone(UTC).isoformat(timespec="microseconds")
-    values = [before, entry.sequence, moment, entry.owner, entry.action, entry.subject]
+    values: list[str | int] = [before, entry.sequence, moment, entry.owner, entry.action, entry.subject]
+    values += [] if entry.content is None else [entry.content]  # earlier versions wrote none
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _first_broken(connection: Connection, owner: str | None, kept: AuditHead | None) -> BrokenLink | None:
+    entries = select(audit).order_by(audit.c.sequence).execution_options(yield_per=1000)
+    lists = select(seals).order_by(seals.c.sequence, seals.c.place).execution_options(yield_per=1000)
+    with connection.execute(entries) as found, connection.execute(lists) as listed:
+        return _walk(connection, found, _Lists(listed), owner, kept)
+
+
+def _walk(
+    connection: Connection,
+    found: Iterable[Row[Any]],
+    listed: _Lists,
+    owner: str | None,
+    kept: AuditHead | None,
+) -> BrokenLink | None:
     last, before = 0, _NOTHING_YET
-    for row in connection.execute(select(audit).order_by(audit.c.sequence)):
-        entry = AuditEntry(*row)
+    for row in found:
+        entry = AuditEntry(*tuple(row))
         if entry.sequence != last + 1:
             return BrokenLink(last + 1, "missing")
-        if entry.hash != _hash(before, entry) and owner in (None, entry.owner):
+        is_whole = entry.hash == _hash(before, entry) and entry.content == listed.digest(entry.sequence)
+        if not is_whole and owner in (None, entry.owner):
             return BrokenLink(entry.sequence, "changed")
         last, before = entry.sequence, entry.hash
         if kept is not None and kept.sequence == last and kept.hash != before:
@@ -166,3 +206,19 @@ def _first_broken(connection: Connection, owner: str | None, kept: AuditHead | N
     if kept is not None and kept.sequence > last:
         return BrokenLink(last + 1, "head")
     return None
+
+
+class _Lists:
+    """Lists of seals, read in step with the entries they belong to."""
+
+    def __init__(self, listed: Iterable[Row[Any]]) -> None:
+        self._lists = groupby(listed, key=lambda row: row.sequence)
+        self._next = next(self._lists, None)
+
+    def digest(self, sequence: int) -> str | None:
+        """Digest of what is listed under an entry; ``None`` if nothing is."""
+        while self._next is not None and self._next[0] < sequence:
+            self._next = next(self._lists, None)
+        if self._next is None or self._next[0] != sequence:
+            return None
+        return list_digest(Seal(row.kind, row.subject, row.thread_id, row.digest) for row in self._next[1])

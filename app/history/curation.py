@@ -16,6 +16,7 @@ from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
 from app.history.models import answers, feedback, tags, threads, turns
 from app.history.records import FEEDBACK_REASONS, Feedback
+from app.history.seals import Seal, row_seals, thread_seals
 from i18n.text import language_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Curation:
         """
         with self._database.write() as connection:
             branch, _ = _branch(connection, owner, thread_id, turn_id, keep_last=True)
-            append(connection, owner, "forked", branch)
+            append(connection, owner, "forked", branch, thread_seals(connection, branch))
         return branch
 
     def edit(
@@ -82,7 +83,7 @@ class Curation:
             language = language or language_of(question)
             answer_id = rows.insert_answer(connection, new_turn, language, backend, now)
             indexing.index_question(connection, owner, new_turn)
-            append(connection, owner, "asked", new_turn)
+            append(connection, owner, "asked", new_turn, thread_seals(connection, branch))
             if rows.check_turn(connection, owner, new_turn).position == 0:
                 connection.execute(
                     update(threads).where(threads.c.id == branch).values(title=title_of(question))
@@ -181,11 +182,18 @@ class Curation:
             if given or text:
                 connection.execute(
                     insert(feedback).values(
-                        answer_id=answer_id, reasons=given, text=text, created=datetime.now(UTC)
+                        answer_id=answer_id,
+                        reasons=given,
+                        text=text,
+                        created=datetime.now(UTC),
+                        salt=rows.new_id(),
                     )
                 )
             indexing.index_judgement(connection, answer_id)
-            append(connection, owner, "judged", answer_id)
+            sealed = row_seals(connection, "feedback", [answer_id])
+            thread_id, _ = rows.lock_thread_of(connection, answer_id)
+            sealed = sealed or [Seal("feedback", answer_id, thread_id, "")]
+            append(connection, owner, "judged", answer_id, sealed)
 
     def judgements(self, owner: str, thread_id: str) -> dict[str, Feedback]:
         """Collect what was said of a conversation's answers, by answer.
@@ -243,6 +251,7 @@ def _copy_turn(
         values = {
             **row,
             "id": made[row["id"]],
+            "salt": rows.new_id(),
             "turn_id": new_turn,
             "translation_of": twin_of and made[twin_of],
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,12 +13,14 @@ from app.history.models import answers, feedback, images, passages, threads, tur
 from app.history.words import facets_of, feedback_facet, indexed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import ColumnElement, Connection
 
 __all__ = ["index_answer", "index_judgement", "index_question", "passage_number", "unindex_thread"]
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERTS: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def passage_number(time: datetime) -> int:

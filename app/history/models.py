@@ -40,6 +40,7 @@ __all__ = [
     "metadata",
     "passages",
     "prompts",
+    "seals",
     "tags",
     "threads",
     "turns",
@@ -100,6 +101,7 @@ turns = Table(
     Column("position", Integer, nullable=False),
     Column("question", Text, nullable=False),
     Column("created", UtcDateTime, nullable=False),
+    Column("salt", String(32)),
     UniqueConstraint("thread_id", "position"),
 )
 
@@ -139,6 +141,7 @@ answers = Table(
     Column("finished", UtcDateTime),
     # no foreign key: an answer goes with its turn, and never without the one it translates
     Column("translation_of", String(32)),
+    Column("salt", String(32)),
     Column("grounding", JSON(none_as_null=True)),
     UniqueConstraint("turn_id", "position"),
 )
@@ -182,6 +185,7 @@ feedback = Table(
     Column("reasons", JSON, nullable=False),
     Column("text", Text, nullable=False),
     Column("created", UtcDateTime, nullable=False),
+    Column("salt", String(32)),
 )
 
 prompts = Table(
@@ -204,6 +208,19 @@ audit = Table(
     Column("action", String(32), nullable=False),
     Column("subject", String(128), nullable=False),
     Column("hash", String(64), nullable=False),
+    Column("content", String(64)),
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("sequence", Integer, ForeignKey("audit.sequence"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(32), nullable=False, index=True),
+    # no foreign key: what a seal is of may be gone
+    Column("thread_id", String(32), nullable=False),
+    Column("digest", String(64), nullable=False),
 )
 
 audit_head = Table(

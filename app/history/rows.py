@@ -135,7 +135,12 @@ def insert_turn(  # noqa: PLR0917  # the columns of one row
     place = next_position(connection, turns, turns.c.thread_id == thread_id) if position is None else position
     connection.execute(
         insert(turns).values(
-            id=turn_id, thread_id=thread_id, position=place, question=question, created=created
+            id=turn_id,
+            thread_id=thread_id,
+            position=place,
+            question=question,
+            created=created,
+            salt=new_id(),
         )
     )
     for number, view in enumerate(shown):
@@ -187,6 +192,7 @@ def insert_answer(  # noqa: PLR0917  # the columns of one row
             language=language,
             started=now,
             translation_of=translation_of,
+            salt=new_id(),
         )
     )
     return answer_id
@@ -199,7 +205,7 @@ def next_position(connection: Connection, table: Table, among: ColumnElement[boo
 
 
 def write_answer(connection: Connection, answer_id: str, **values: object) -> None:
-    """Change an answer that is still being written."""
+    """Change an answer that is still being written, or was taken for cut off."""
     mine = answers.c.id == answer_id
     still_open = and_(mine, answers.c.state.in_(_OPEN_STATES))
     if connection.execute(update(answers).where(still_open).values(**values)).rowcount:
@@ -209,11 +215,14 @@ def write_answer(connection: Connection, answer_id: str, **values: object) -> No
     raise ValueError(f"the answer {answer_id} was finished already")
 
 
-def lock_thread_of(connection: Connection, answer_id: str) -> None:
-    """Lock the thread an answer stands in."""
-    query = select(threads.c.id).join(turns, turns.c.thread_id == threads.c.id)
+def lock_thread_of(connection: Connection, answer_id: str) -> tuple[str, str]:
+    """Lock the thread an answer stands in; returns its id and owner."""
+    query = select(threads.c.id, threads.c.owner).join(turns, turns.c.thread_id == threads.c.id)
     query = query.join(answers, answers.c.turn_id == turns.c.id).where(answers.c.id == answer_id)
-    connection.execute(query.with_for_update(of=threads))
+    row = connection.execute(query.with_for_update(of=threads)).one_or_none()
+    if row is None:
+        raise AnswerNotFoundError(found=answer_id)
+    return row.id, row.owner
 
 
 def touch(connection: Connection, thread_id: str | ScalarSelect[str], now: datetime) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, TextClause
 
     from app.history.database import Database
     from app.history.records import FeedbackReason
@@ -132,7 +132,9 @@ def _vectors(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     owners = " | ".join(f"'~{owner}'" for owner in wanted.owners)
     terms = [f"({owners})"] + [f"'~{facet}'" for facet in wanted.facets]
     terms += [f"'{word}'{star}" for word in wanted.asked]
-    conditions = [text("lexemes @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))]
+    conditions: list[ColumnElement[bool] | TextClause] = [
+        text("lexemes @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))
+    ]
     if wanted.match == "phrase":
         padded = literal(" ") + passages.c.words + literal(" ")
         conditions.append(padded.contains(f" {' '.join(wanted.asked)} "))

@@ -31,6 +31,7 @@ from app.history.records import (
     ThreadSummary,
     Turn,
 )
+from app.history.seals import row_seals
 from app.history.search import Searching
 from i18n.text import language_of
 
@@ -96,13 +97,14 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
         """
         left = answers.c.state == "streaming"
         with self._database.write() as connection:
-            whose = select(threads.c.id).join(turns, turns.c.thread_id == threads.c.id)
-            whose = whose.where(turns.c.id.in_(select(answers.c.turn_id).where(left))).order_by(threads.c.id)
-            connection.execute(whose.with_for_update(of=threads))
-            found = connection.scalars(select(answers.c.id).where(left)).all()
+            whose = select(answers.c.id, threads.c.owner).join(turns, answers.c.turn_id == turns.c.id)
+            whose = whose.join(threads, turns.c.thread_id == threads.c.id).where(left).order_by(threads.c.id)
+            found = connection.execute(whose.with_for_update(of=threads)).all()
             connection.execute(update(answers).where(left).values(state="interrupted", finished=_now()))
-            for answer_id in found:
+            for answer_id, owner in found:
                 indexing.index_answer(connection, answer_id)
+                sealed = row_seals(connection, "answer", [answer_id])
+                append(connection, owner, "interrupted", answer_id, sealed)
         self._database.sweep()  # what that process deleted and had no time to sweep
         return len(found)
 
@@ -161,7 +163,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
             answer_id = rows.insert_answer(connection, turn_id, fixed or language_of(question), backend, now)
             indexing.index_question(connection, owner, turn_id)
             rows.touch(connection, thread_id, now)
-            append(connection, owner, "asked", turn_id)
+            append(connection, owner, "asked", turn_id, row_seals(connection, "turn", [turn_id]))
         return thread_id, turn_id, answer_id
 
     def begin_answer(self, owner: str, turn_id: str, backend: str) -> str:
@@ -218,8 +220,19 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
         ValueError
             If it was finished already.
         """
+        text = storable(text)
         with self._database.write(durable=False) as connection:
-            rows.write_answer(connection, answer_id, text=storable(text))
+            mine = and_(answers.c.id == answer_id, answers.c.state == "streaming")
+            if connection.execute(update(answers).where(mine).values(text=text)).rowcount:
+                return
+        self._grow_interrupted(answer_id, text)
+
+    def _grow_interrupted(self, answer_id: str, text: str) -> None:
+        """Go on with an answer that another process, starting meanwhile, took for cut off."""
+        with self._database.write() as connection:
+            _, owner = rows.lock_thread_of(connection, answer_id)
+            rows.write_answer(connection, answer_id, text=text)
+            append(connection, owner, "interrupted", answer_id, row_seals(connection, "answer", [answer_id]))
 
     def keep_grounding(self, owner: str, answer_id: str, value: Mapping[str, Any]) -> None:
         """Store how much an ended answer depends on its image.
@@ -278,7 +291,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
             raise ValueError(f"found the state {state!r}, expected one of {', '.join(END_STATES)}")
         now = _now()
         with self._database.write() as connection:
-            rows.lock_thread_of(connection, answer_id)
+            thread_id, owner = rows.lock_thread_of(connection, answer_id)
             rows.write_answer(
                 connection,
                 answer_id,
@@ -290,8 +303,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
                 finished=now,
             )
             indexing.index_answer(connection, answer_id)
-            thread_id = select(turns.c.thread_id).join(answers, answers.c.turn_id == turns.c.id)
-            rows.touch(connection, thread_id.where(answers.c.id == answer_id).scalar_subquery(), now)
+            rows.touch(connection, thread_id, now)
+            append(connection, owner, "answered", answer_id, row_seals(connection, "answer", [answer_id]))
 
     # --- reading ------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.errors import ThreadNotFoundError
 from app.history.audit import AuditHead, BrokenLink, append
+from app.history.seals import row_seals
 
 
 def _sql(store, statement, value=None):
@@ -33,10 +34,10 @@ def test_what_is_done_is_recorded_without_a_word_of_it(store, path):
     _, other, _ = store.edit("amal", thread, turn, "SECRETEDIT", "demo")
     store.delete("amal", thread)
     assert [(e.action, e.subject) for e in store.audit("amal")] == [
-        ("asked", turn), ("asked_again", turn), ("seen", thread), ("renamed", thread),
+        ("asked", turn), ("answered", answer), ("asked_again", turn), ("seen", thread), ("renamed", thread),
         ("forked", branch), ("asked", other), ("deleted", thread),
     ]  # fmt: skip
-    assert [e.sequence for e in store.audit()] == list(range(1, 8))
+    assert [e.sequence for e in store.audit()] == list(range(1, 9))
     assert not any("SECRET" in str(entry) for entry in store.audit())
     assert store.verify() is None
     assert store.verify("amal") is None
@@ -127,3 +128,99 @@ def test_a_record_written_anew_is_found_by_a_head_kept_elsewhere(store):
     assert store.verify() is None
     assert store.verify(kept=kept) == BrokenLink(10, "head")
     assert store.verify(kept=AuditHead(0, "0" * 64)) is None
+
+
+# --- rows changed behind the store's back -------------------------------------------------------------
+
+
+def _talk(store):
+    """Two conversations with views, a translation, a judgement and a branch; nothing is wrong with them."""
+    view = (("d1",), {"image": "d1", "center": 40.0, "n": 1}, "render")
+    thread, turn, answer = store.begin_turn("amal", None, "Is there a nodule?", [view], "demo")
+    store.grow(answer, "Left")
+    store.finish(answer, "Left, 12.5 mm", "complete", usage={"tokens": 3, "total_s": 0.25})
+    twin = store.begin_translation("amal", answer, "demo")
+    store.finish(twin, "يسار، 12.5 مم", "complete")
+    store.judge("amal", answer, ["wrong_side"], "right")
+    branch = store.fork("amal", thread, turn)
+    other, _, said = store.begin_turn("badr", None, "لماذا؟", [], "demo")
+    store.finish(said, "", "failed", error_key="engine.error", error_values={"reason": "x"})
+    store.rename("badr", other, "new title")
+    store.pin("amal", thread)
+    store.tag("amal", thread, ["t"])
+    return {"thread": thread, "turn": turn, "answer": answer, "branch": branch, "other": other}
+
+
+CHANGES = {
+    "question": ("UPDATE turns SET question = 'Is there none?' WHERE id = :turn", "content"),
+    "time": ("UPDATE turns SET created = '2020-01-01 00:00:00.000000' WHERE id = :turn", "content"),
+    "answer": ("UPDATE answers SET text = 'Right, 12.5 mm' WHERE id = :answer", "content"),
+    "state": ("UPDATE answers SET state = 'stopped' WHERE id = :answer", "content"),
+    "answer opened again": ("UPDATE answers SET state = 'streaming' WHERE id = :answer", "removed"),
+    "what answered": ("UPDATE answers SET backend = 'other' WHERE id = :answer", "content"),
+    "view": ("UPDATE views SET view = '{}' WHERE turn_id = :turn", "content"),
+    "image of a view": ("UPDATE view_images SET digest = 'd2' WHERE turn_id = :turn", "content"),
+    "view removed": ("DELETE FROM views WHERE turn_id = :turn", "content"),
+    "judgement": ("UPDATE feedback SET text = 'left' WHERE answer_id = :answer", "content"),
+    "judgement removed": ("DELETE FROM feedback WHERE answer_id = :answer", "removed"),
+    "salt": ("UPDATE turns SET salt = 'x' WHERE id = :turn", "content"),
+    "answer removed": ("DELETE FROM answers WHERE id = :answer", "removed"),
+    "conversation removed": ("DELETE FROM threads WHERE id = :thread", "removed"),
+    "turn moved": ("UPDATE turns SET thread_id = :other, position = 7 WHERE id = :turn", "content"),
+    "judgement added": (
+        "INSERT INTO feedback SELECT id, '[]', 'x', started, 'y' FROM answers WHERE state = 'failed'", "added"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_row_changed_behind_the_stores_back_is_named(store, change):
+    """Every stored word, view and judgement is covered; the entry that brought it is told."""
+    ids = _talk(store)
+    assert store.verify() is None
+    statement, kind = CHANGES[change]
+    with store._database.write() as connection:
+        used = {name: value for name, value in ids.items() if f":{name}" in statement}
+        assert connection.execute(text(statement), used).rowcount
+    broken = store.verify()
+    assert broken is not None
+    assert broken.kind == kind
+    assert broken.subject
+    if kind != "added":
+        (entry,) = store.audit(after=broken.sequence - 1, limit=1)
+        assert entry.action in {"asked", "answered", "judged"}
+        assert store.verify("badr") is None
+
+
+def test_a_seal_cannot_be_changed_with_its_row(store):
+    """A digest made to fit the changed row no longer fits the entry it is listed under."""
+    ids = _talk(store)
+    with store._database.write() as connection:
+        connection.execute(
+            text("UPDATE turns SET question = 'other' WHERE id = :turn"), {"turn": ids["turn"]}
+        )
+        (seal,) = row_seals(connection, "turn", [ids["turn"]])
+        values = {"digest": seal.digest, "turn": ids["turn"]}
+        connection.execute(text("UPDATE seals SET digest = :digest WHERE subject = :turn"), values)
+    assert store.verify() == BrokenLink(1, "changed")
+    with store._database.write() as connection:
+        connection.execute(text("DELETE FROM seals WHERE subject = :turn"), {"turn": ids["turn"]})
+    assert store.verify() == BrokenLink(1, "changed")
+
+
+def test_what_the_store_changes_itself_is_right(store):
+    """Deleting, taking a judgement back, recovering and going on after it leave nothing to tell."""
+    ids = _talk(store)
+    store.judge("amal", ids["answer"], [])
+    left = store.begin_answer("amal", ids["turn"], "demo")
+    store.grow(left, "half")
+    assert store.recover() == 1
+    assert store.verify() is None
+    store.grow(left, "half and more")
+    assert store.verify() is None
+    store.finish(left, "half and more, whole", "complete")
+    assert store.verify() is None
+    store.delete("amal", ids["thread"])
+    assert store.verify() is None
+    store.delete("amal", ids["branch"])
+    assert store.verify() is None

@@ -142,6 +142,9 @@ def test_an_earlier_history_keeps_everything(empty, revision):
         assert {hit.answer_id for hit in hits} == {None, "a"}
         store._database.check_index()
         assert store.verify() is None
+        with store._database.write() as connection:
+            connection.exec_driver_sql("UPDATE answers SET text = 'other'")
+        assert store.verify().kind == "content"
         assert store.delete("amal", "t") == ["d1"]
         assert store.search("amal", "عقدة") == []
     assert _differences(empty) == []

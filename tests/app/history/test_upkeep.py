@@ -206,7 +206,7 @@ def test_the_commands_say_what_they_do(folder, tmp_path, capsys):
     assert "exists already" in said("backup", copy, status=1)
     assert "Add --yes" in said("restore", copy, status=1)
     assert "was restored" in said("restore", copy, "--yes")
-    assert "Newest entry: 1 " in said("verify")
+    assert "Newest entry: 2 " in said("verify")
     assert "السجل سليم" in said("verify", language="ar")
     assert "MB" in said("vacuum")
     assert "would be deleted: 0" in said("prune", "--older-than", "30")
