@@ -39,8 +39,8 @@ class FewRows(nn.Linear):
 
 def _few(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if len(rows) <= 2:
-        # the transposed vectors stay as they lie in memory: two are taken along as fast as one
-        product = torch.mm(weight, rows.t()).t()
+        # the vectors transposed without being moved: two are taken along as fast as one
+        product = torch.mm(weight, rows.contiguous().t()).t().contiguous()
         return product if bias is None else product + bias
     if _ONEDNN is not None:
         found: torch.Tensor = _ONEDNN(rows, weight, bias, "none", [], "")
