@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -29,9 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = ["frame_stack", "image_volume", "measured", "volume_of"]
 
-_VOLUMES: Final[WeakKeyDictionary[Image, dict[int, Volume]]] = WeakKeyDictionary()
-"""Volumes of images, by pass, for as long as the image is open."""
-_MAKING: Final = threading.Lock()
+_LOOKING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """Volumes of one image, by pass; made one at a time, without holding up other images."""
+
+    volumes: dict[int, Volume] = field(default_factory=dict)
+    making: threading.Lock = field(default_factory=threading.Lock)
+
+
+_MADE: Final[WeakKeyDictionary[Image, _Made]] = WeakKeyDictionary()
+"""For as long as the image is open."""
 
 
 def frame_stack(image: Image, frame: int = 0) -> tuple[Stack, tuple[int, ...]]:
@@ -79,11 +90,12 @@ def image_volume(image: Image, frame: int = 0) -> Volume:
     if not 0 <= frame < image.frame_count:
         raise FrameOutOfRangeError(found=frame + 1, count=image.frame_count)
     number = image.describes.passes[frame] if image.describes.passes else 0
-    with _MAKING:
-        known = _VOLUMES.setdefault(image, {})
-        if number not in known:
-            known[number] = _made(image, frame)
-        return known[number]
+    with _LOOKING:
+        known = _MADE.setdefault(image, _Made())
+    with known.making:
+        if number not in known.volumes:
+            known.volumes[number] = _made(image, frame)
+        return known.volumes[number]
 
 
 def _made(image: Image, frame: int) -> Volume:

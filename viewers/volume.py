@@ -20,6 +20,7 @@ import numpy as np
 
 from viewers.errors import VolumeError
 from viewers.geometry import EdgeMarks, marks_from_letters
+from viewers.proportions import display_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,9 @@ _MARKS: Final = {
     "coronal": marks_from_letters("L", "F"),
     "sagittal": marks_from_letters("P", "F"),
 }
+_MOST_PIXELS: Final = 2**26
+"""Of a plane with square pixels: a volume of 512 columns may be a hundred times as long as it is wide."""
+_MOST_PLANES: Final = 2**16
 _ALIGNED: Final = 1e-3
 """Largest part of a voxel's edge across the patient's axes for planes to be taken without resampling."""
 
@@ -97,6 +101,8 @@ class Volume:
     ------
     ValueError
         If the array has not three axes or the affine cannot be inverted.
+    VolumeError
+        If its spacings are so different that planes would be larger than can be drawn.
     """
 
     array: NDArray[Any]
@@ -112,6 +118,17 @@ class Volume:
             raise ValueError("an affine is an invertible matrix of 4 x 4 finite numbers")
         if self.code_map is not None and (self.code_map.table is not None or self.code_map.slope <= 0):
             raise ValueError("codes of a volume mean values on a rising line")
+        self._check_planes()
+
+    def _check_planes(self) -> None:
+        """Refuse planes that would be too large before one is made: the spacings came from a file."""
+        step = min(self.spacing_mm)
+        for plane in PLANES:
+            grid = self.grid(plane)
+            length = float(np.ptp(self._bounds[:, grid.axis]))
+            width, height = display_size(grid.columns, grid.rows, grid.spacing_mm[0] / grid.spacing_mm[1])
+            if width * height > _MOST_PIXELS or length > _MOST_PLANES * step:
+                raise VolumeError(reason=f"{plane} {width} x {height} px, {length:g} mm / {step:g} mm")
 
     @functools.cached_property
     def _inverse(self) -> NDArray[np.float64]:

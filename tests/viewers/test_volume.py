@@ -241,6 +241,16 @@ def test_a_nifti_volume_is_an_image(tmp_path):
     assert render(image, default_view(image, 0)).shape == (4, 5, 3)
 
 
+@pytest.mark.parametrize("scale", [(1e-5, 1.0, 1.0), (1.0, 1e-5, 1e3), (1e3, 1e3, 1e-6)])
+@pytest.mark.parametrize("degrees", [0, 20])
+def test_spacings_that_would_fill_the_memory_are_refused(scale, degrees):
+    """A file may say anything: planes larger than can be drawn are refused before one is made."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape((*turned(degrees, 1), 0.0, 0.0, 1.0), (3, 3)).T * scale
+    with pytest.raises(VolumeError):
+        Volume(np.zeros((200, 200, 200), np.int16), affine)
+
+
 def test_what_is_no_matrix_is_a_mistake():
     """A volume needs three axes and an affine that can be inverted."""
     with pytest.raises(ValueError, match="three axes"):
