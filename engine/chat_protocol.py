@@ -45,6 +45,11 @@ __all__ = [
 _CHARACTERS_A_TOKEN = 3
 """Llama 3's vocabulary: about 4.4 in English, 2.3 in Arabic."""
 _TOKENS_AN_IMAGE = 576
+_LONGEST_PAUSE_S = 86400.0
+_LONGEST_COUNT = 12
+"""Digits of a count of tokens; what is longer is none."""
+_LONGEST_LINE = 1 << 20
+"""Bytes of a line, characters of an event; servers that send log-probabilities stay far below."""
 _REASONS: dict[str, FinishReason] = {"stop": "complete", "length": "length"}
 _LIMIT = re.compile(
     r"(?:maximum context length (?:is|of)|context length is only|maximum model length of"
@@ -115,9 +120,17 @@ class EventLines:
         self._data: list[str] = []
 
     def feed(self, piece: bytes) -> Iterator[str]:
-        """Take bytes; yields the data of each event they complete."""
+        """Take bytes; yields the data of each event they complete.
+
+        Raises
+        ------
+        OverflowError
+            If a line or an event is longer than any answer's.
+        """
         self._rest += piece
         *lines, self._rest = self._rest.split(b"\n")
+        if len(self._rest) > _LONGEST_LINE or sum(map(len, self._data)) > _LONGEST_LINE:
+            raise OverflowError(f"more than {_LONGEST_LINE} characters without an end")
         for line in lines:
             yield from self._line(line.removesuffix(b"\r"))
 
@@ -167,22 +180,25 @@ def read_chunk(data: str, server: str) -> Chunk:
         text = (choice.get("delta") or {}).get("content") or ""
         reason = choice.get("finish_reason")
         usage = _usage(value.get("usage"))
-        return Chunk(str(text), _REASONS.get(reason, "stopped") if reason else None, usage)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # what is no text cannot be added to one
+        return Chunk("" + text, _REASONS.get(reason, "stopped") if reason else None, usage)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ServerAnswerError(
             server=server, found=repr(data[:80]), expected="a chunk of a chat completion"
         ) from error
 
 
 def _usage(value: Any) -> Usage | None:
-    if not value:
+    """Read the server's counts; odd ones are left out: an answer is worth more than its counts."""
+    try:
+        details = value.get("prompt_tokens_details") or {}
+        return Usage(
+            int(value["prompt_tokens"]),
+            int(value.get("completion_tokens") or 0),
+            int(details.get("cached_tokens") or 0),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return None
-    details = value.get("prompt_tokens_details") or {}
-    return Usage(
-        int(value["prompt_tokens"]),
-        int(value.get("completion_tokens") or 0),
-        int(details.get("cached_tokens") or 0),
-    )
 
 
 @dataclass(slots=True)
@@ -203,7 +219,7 @@ def error_text(body: str) -> str:
     """Find the sentence in an error's body, whatever shape the server gave it; at most 300 characters."""
     try:
         value: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = body
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(key):
@@ -238,16 +254,18 @@ def context_exceeded(status: int, body: str) -> ContextExceeded | None:
 
 
 def _number(found: Iterable[re.Match[str]]) -> int | None:
-    return next((int(group) for match in found for group in match.groups() if group), None)
+    groups = (group for match in found for group in match.groups() if group)
+    return next((int(group) for group in groups if len(group) <= _LONGEST_COUNT), None)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds of a ``Retry-After``, given as a number or as a date (RFC 9110, section 10.2.3)."""
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return min(float(value), _LONGEST_PAUSE_S)
     try:
         until = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
+    until = until if until.tzinfo else until.replace(tzinfo=dt.UTC)  # "-0000" is UTC of an unknown place
     return max(0.0, (until - dt.datetime.now(dt.UTC)).total_seconds())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ ANSWER = Reply([piece("نعم، "), piece("يسار."), piece(reason="stop"), DO
 class FakeServer:
     """Gives replies in order; remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.replies: list[Reply] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -69,9 +70,12 @@ class FakeServer:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Http(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        self._http = Http((host, 0), Handler)
         self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -102,8 +106,8 @@ class FakeServer:
 
 
 @contextmanager
-def served() -> Iterator[FakeServer]:
-    server = FakeServer()
+def served(host: str = "127.0.0.1") -> Iterator[FakeServer]:
+    server = FakeServer(host)
     try:
         yield server
     finally:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import remote
+from engine import remote_answer
 from engine.backend import backend_class
 from engine.chat_protocol import EventLines, context_exceeded, retry_after_s
 from engine.errors import (
@@ -140,6 +141,8 @@ def test_the_key_is_sent_and_told_to_nobody_else(
         ("https://user:secret@example.org/v1", "a name, a key"),
         ("https://example.org/v1?key=secret", "a query"),
         ("http://[::1", "?"),
+        ("http://pictures.localhost:8000", "unencrypted"),
+        ("http://[::ffff:192.0.2.1]:8000", "unencrypted"),
     ],
 )
 def test_unsafe_addresses_are_refused_without_repeating_a_key(url: str, found: str) -> None:
@@ -228,7 +231,7 @@ def test_a_server_that_never_closes_does_not_hold_a_whole_answer(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the reason has come, the counts are waited for only a moment."""
-    monkeypatch.setattr(remote, "_FAREWELL_S", 0.2)
+    monkeypatch.setattr(remote_answer, "_FAREWELL_S", 0.2)
 
     last = answered(server, Reply([piece("a"), piece(reason="stop"), 2.0]))[-1]
 
@@ -278,6 +281,11 @@ def test_streams_may_end_in_several_ways(server: FakeServer, pieces: list[bytes]
         ([piece("a"), b"data: " + error_body("CUDA died") + b"\n\n"], ServerFailedError, "CUDA died"),
         ([piece("a"), b"error: " + error_body("slot lost") + b"\n\n"], ServerFailedError, "slot lost"),
         ([piece("a"), b'data: {"error": "it said "no""}\n\n'], ServerFailedError, "it said"),
+        ([b"data: " + b"[" * 100_000 + b"\n\n"], ServerAnswerError, r"\[\[\["),
+        ([piece("a"), b'data: {"error": ' + b"[" * 100_000 + b"\n\n"], ServerFailedError, "error"),
+        ([b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n\n'], ServerAnswerError, "content"),
+        ([b"data: " + b"a" * 70_000] * 40, ServerAnswerError, "without an end"),
+        ([b"data: " + b"a" * 1000 + b"\n"] * 2000, ServerAnswerError, "without an end"),
     ],
 )
 def test_broken_streams_end_clearly(
@@ -288,6 +296,78 @@ def test_broken_streams_end_clearly(
         answered(server, Reply(pieces))
 
     assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/html; charset=utf-8", "application/json", "Application/XML"], ids=lambda kind: kind[:8]
+)
+def test_an_answer_that_is_no_stream_is_named(server: FakeServer, kind: str) -> None:
+    """The sign-in page of a proxy is not read as an answer, however long it goes on."""
+    page = Reply([b"<html>"] + [b"<p>Sign in</p>\n"] * 50, headers={"Content-Type": kind})
+    with pytest.raises(ServerAnswerError, match=kind.partition(";")[0].lower()):
+        answered(server, page)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        5,
+        [],
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": 1e999},
+        {"prompt_tokens": 3, "completion_tokens": [1]},
+    ],
+)
+def test_odd_counts_do_not_cost_the_answer(server: FakeServer, usage: object) -> None:
+    """Estimates take their place."""
+    events = answered(server, Reply([piece("a"), piece(reason="stop", usage=usage), DONE]))
+    assert said(events) == "a"
+    assert isinstance(events[-1], Finished)
+    assert events[-1].usage.prompt_tokens > 500
+
+
+def test_a_server_that_ignores_the_limit_is_cut(server: FakeServer) -> None:
+    """It may give as many letters as that many tokens can have, and its connection is closed then."""
+    server.replies.append(Reply([piece("word " * 200) for _ in range(400)] + [1.0, piece("more")]))
+    with opened(server) as backend:
+        events = list(backend.stream(QUESTION, GenerationOptions(max_new_tokens=8)))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason == "length"
+    assert len(said(events)) < 3000
+    assert server.cut.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (400, {}, error_body("maximum context length is " + "9" * 5000 + " tokens")),
+        (500, {}, b"[" * 60_000),
+        (429, {"Retry-After": "\xb2"}, b""),
+        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 -0000"}, b""),
+        (307, {"Location": "http://elsewhere.example/v1/chat/completions"}, b""),
+    ],
+)
+def test_hostile_refusals_are_errors_with_a_sentence(
+    server: FakeServer, status: int, headers: dict[str, str], body: bytes
+) -> None:
+    """Whatever a refusal holds, the reader gets an error of the engine, and nobody else is asked."""
+    with pytest.raises(EngineError):
+        answered(server, *[Reply([body], status, headers)] * 3, limits=replace(QUICK, backoff_s=0.001))
+
+
+def test_an_endless_list_of_models_is_not_read_to_its_end(server: FakeServer) -> None:
+    """At most a mebibyte of it."""
+    server.models = ["m" * 1000] * 4000
+    with opened(server) as backend, pytest.raises(ServerAnswerError, match="a list of models"):
+        backend.models()
+
+
+def test_an_address_of_the_newer_protocol_is_this_machine_too() -> None:
+    """A server on ::1 is asked without encryption and without a proxy."""
+    with served("::1") as server:
+        assert "[::1]" in server.url
+        assert said(answered(server)) == "نعم، يسار."
 
 
 def test_a_connection_cut_in_mid_answer_is_not_retried(server: FakeServer) -> None:
@@ -468,7 +548,16 @@ def test_a_wrong_order_is_refused_before_the_server_is_asked(server: FakeServer)
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("7", 7.0), ("", None), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+    [
+        ("7", 7.0),
+        ("", None),
+        ("soon", None),
+        ("²", None),
+        ("9" * 400, 86400.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
+        ("Wed, 99 Oct 99999 07:28:00 GMT", None),
+    ],
 )
 def test_retry_after_is_read_as_number_or_date(value: str, seconds: float | None) -> None:
     """Nonsense counts as not given."""
