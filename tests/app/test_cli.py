@@ -52,7 +52,7 @@ def test_render_writes_what_the_page_shows(tmp_path: Path) -> None:
     from dataclasses import replace
 
     expected = render(image, replace(default_view(image), window=Window(40, 80)))
-    np.testing.assert_array_equal(np.asarray(Pillow.open(out)), expected)
+    np.testing.assert_array_equal(np.asarray(Pillow.open(out).convert("RGB")), expected)
 
 
 def test_render_takes_region_and_inversion(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_render_takes_region_and_inversion(tmp_path: Path) -> None:
     assert run(["render", str(CT), str(plain), "--window=40,400", "--region=10,20,30,40"]) == 0
     assert run(["render", str(CT), str(inverted), "--window=40,400", "--region=10,20,30,40", "--invert"]) == 0
 
-    a, b = np.asarray(Pillow.open(plain)), np.asarray(Pillow.open(inverted))
+    a, b = np.asarray(Pillow.open(plain).convert("RGB")), np.asarray(Pillow.open(inverted).convert("RGB"))
     assert a.shape == (40, 30, 3)
     np.testing.assert_array_equal(a, 255 - b)
 

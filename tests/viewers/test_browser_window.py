@@ -15,7 +15,7 @@ from viewers.record import code_map_to_json
 from viewers.window import CodeMap, VoiLut, Window, build_lut
 
 NODE = shutil.which("node")
-SCRIPT = Path(__file__).parents[2] / "assets" / "js" / "window.js"
+SCRIPT = Path(__file__).parents[2] / "assets" / "js" / "study" / "window.js"
 PROGRAM = """
 import { buildLut, codeValues } from "SCRIPT";
 import { readFileSync, writeFileSync } from "node:fs";
