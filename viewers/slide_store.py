@@ -2,14 +2,14 @@
 
 What is kept is an allow-list, as for every other image. Of TIFF and DICOM slides, and of flat pictures, a
 new folder is written: ``slide.json`` (sizes, microns per pixel, findings), ``tiles.bin`` (every tile of
-every level), ``index.npy`` (where each tile is, int64 of shape (tiles, 2): offset and length) and
+every level), ``index.bin`` (of each tile its offset and length, little-endian int64) and
 ``profile.icc`` if colours need one. JPEG and JPEG 2000 tiles are copied as the scanner made them, without
 comments and application data; others become lossless PNG. Labels, macro images, thumbnails and all text of
 headers stay behind. Levels of less detail are added where they are missing.
 
 Scanners' own formats that only OpenSlide reads (MRXS, NDPI, SCN, VMS, BIF and others) cannot be taken apart
 this way: their files are kept under new names in ``original/``, with the finding ``original_kept``, since
-they may hold a label or names inside. Those are never read, shown or sent.
+they may hold a label or names inside, which are never read, shown or sent. A process of its own reads them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ import numpy as np
 from viewers.color_profile import color_transform
 from viewers.errors import StoredImageError, ViewerError
 from viewers.findings import finding
+from viewers.openers.apart import OpenSlideApart
 from viewers.openers.tiled import ReadAt, TileGrid, Tiles, decoder
 from viewers.openers.vendor import OpenSlidePixels, companions
-from viewers.openers.vendor import open_source as open_vendor
 from viewers.slide import Slide
 from viewers.slide_record import StoredSlide, slide_from_json, slide_to_json
 from viewers.slide_writer import write_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from viewers.limits import Limits
 
 __all__ = ["is_stored_slide", "keep", "load"]
 
@@ -111,12 +109,14 @@ def _keep_original(slide: Slide, folder: Path) -> StoredSlide:
     beside.mkdir(exist_ok=True)
     for companion in companions(main):
         shutil.copyfile(companion, beside / companion.name)
+    if slide.profile is not None:
+        (folder / "profile.icc").write_bytes(slide.profile)
     facts = slide.describes
     facts = replace(facts, findings=(*facts.findings, finding("original_kept")))
     return StoredSlide(slide.digest, "", name, facts, ())
 
 
-def load(folder: Path | str, limits: Limits | None = None, *, verify: bool = False) -> Slide:
+def load(folder: Path | str, *, verify: bool = False) -> Slide:
     """Load a stored slide; it has the digest it had, and draws the same pixels.
 
     Parameters
@@ -133,7 +133,7 @@ def load(folder: Path | str, limits: Limits | None = None, *, verify: bool = Fal
     try:
         stored = slide_from_json(json.loads((home / _RECORD).read_text(encoding="utf-8")))
         if stored.original is not None:
-            return _load_original(home, stored, limits)
+            return _load_original(home, stored)
         return _load_tiles(home, stored, verify=verify)
     except ViewerError as error:
         raise StoredImageError(reason=type(error).__name__) from error
@@ -142,9 +142,9 @@ def load(folder: Path | str, limits: Limits | None = None, *, verify: bool = Fal
 
 
 def _load_tiles(home: Path, stored: StoredSlide, *, verify: bool) -> Slide:
-    profile = (home / "profile.icc").read_bytes() if (home / "profile.icc").is_file() else None
+    profile = _profile(home)
     colors = color_transform(profile)
-    index = np.load(home / "index.npy", mmap_mode="r", allow_pickle=False)
+    index = np.memmap(home / "index.bin", "<i8", "r").reshape(-1, 2)
     file = ReadAt(home / "tiles.bin")
     try:
         if verify:
@@ -156,10 +156,14 @@ def _load_tiles(home: Path, stored: StoredSlide, *, verify: bool) -> Slide:
     return Slide(stored.facts, Tiles(grids, [file]), colors, stored.digest, profile=profile)
 
 
+def _profile(home: Path) -> bytes | None:
+    path = home / "profile.icc"
+    return path.read_bytes() if path.is_file() else None
+
+
 def _grids(stored: StoredSlide, index: np.ndarray, file: ReadAt) -> list[TileGrid]:
-    if index.ndim != 2 or index.shape[1] != 2 or index.dtype != np.dtype("<i8"):
-        raise StoredImageError(reason=f"index.npy: {index.shape} {index.dtype}")
-    grids, first = [], 0
+    grids: list[TileGrid] = []
+    first = 0
     for level, coding in zip(stored.facts.levels, stored.codings, strict=True):
         grid = TileGrid(
             level.size,
@@ -173,7 +177,7 @@ def _grids(stored: StoredSlide, index: np.ndarray, file: ReadAt) -> list[TileGri
         grids.append(grid)
         first += grid.columns * grid.rows
     if first != len(index):
-        raise StoredImageError(reason=f"index.npy: {len(index)} tiles, expected {first}")
+        raise StoredImageError(reason=f"index.bin: {len(index)} tiles, expected {first}")
     return grids
 
 
@@ -186,15 +190,11 @@ def _check(file: ReadAt, sha256: str) -> None:
         raise StoredImageError(reason="tiles.bin: SHA-256")
 
 
-def _load_original(home: Path, stored: StoredSlide, limits: Limits | None) -> Slide:
-    from viewers.limits import Limits as Defaults
-    from viewers.openers.source import Source
-
+def _load_original(home: Path, stored: StoredSlide) -> Slide:
     name = stored.original or ""
-    if Path(name).name != name:
+    path = home / "original" / name
+    if Path(name).name != name or not path.is_file():
         raise StoredImageError(reason="original")
-    opened = open_vendor(Source((home / "original" / name,)), limits or Defaults())
-    if opened.levels != stored.facts.levels:
-        opened.close()
-        raise StoredImageError(reason="original: levels")
-    return Slide(stored.facts, opened.source, opened.colors, stored.digest, profile=opened.profile)
+    profile = _profile(home)
+    pixels = OpenSlideApart((path,))
+    return Slide(stored.facts, pixels, color_transform(profile), stored.digest, profile=profile)

@@ -44,7 +44,7 @@ _DAMAGED: Final = b"\0"
 
 
 def write_tiles(slide: Slide, folder: Path, tell: Callable[[float], None]) -> StoredSlide:
-    """Write ``tiles.bin``, ``index.npy`` and, if there is one, ``profile.icc`` into an empty folder.
+    """Write ``tiles.bin``, ``index.bin`` and, if there is one, ``profile.icc`` into an empty folder.
 
     Parameters
     ----------
@@ -181,7 +181,8 @@ class _Writer:
         """Write the index; returns the description."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        np.save(self._folder / "index.npy", np.concatenate([index for _, _, index in self._levels]))
+        index = np.concatenate([index for _, _, index in self._levels])
+        (self._folder / "index.bin").write_bytes(index.astype("<i8").tobytes())
         levels = tuple(level for level, _, _ in self._levels)
         facts = replace(self._slide.describes, levels=levels, findings=tuple(self._found))
         codings = tuple(coding for _, coding, _ in self._levels)

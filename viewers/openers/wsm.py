@@ -12,7 +12,6 @@ groups); PS3.5 A.4 (encapsulated frames).
 
 from __future__ import annotations
 
-import struct
 import warnings
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from viewers.attributes import PARSER_FAILURES
 from viewers.codestream import read_header
 from viewers.errors import CorruptHeaderError, NoPixelDataError, TooLargeError, UnsupportedImageError
 from viewers.findings import Finding, finding
@@ -57,22 +57,6 @@ _COLORS: Final = frozenset(
 )
 _LOOKED_AT: Final = 64
 """Files whose kind is looked at before a series is taken for something else than a slide."""
-_FAILURES: Final = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    MemoryError,
-    struct.error,
-)
-"""What pydicom raises on damaged files."""
 
 
 def accepts(source: Source) -> bool:
@@ -145,7 +129,7 @@ def open_source(source: Source, limits: Limits) -> Slide:
             tuple(dict.fromkeys(found)),
         )
         return opened_slide(facts, Tiles(grids, files), _profile(first))
-    except _FAILURES as error:
+    except PARSER_FAILURES as error:
         _close(files)
         raise CorruptHeaderError(attribute="DICOM", found=type(error).__name__, expected="VL WSM") from error
     except BaseException:

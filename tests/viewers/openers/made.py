@@ -238,3 +238,74 @@ def wide_profile():
             offset = int.from_bytes(profile[entry + 4 : entry + 8], "big")
             profile[offset : offset + 14] = b"curv" + bytes(4) + (1).to_bytes(4, "big") + b"\x01\x00"
     return bytes(profile)
+
+
+def write_huge(path, width=100_000, height=80_000, factors=(1, 2, 4, 8, 16, 32, 64, 128)):
+    """A pyramid of any size in about 3 MB: a BigTIFF whose tiles all point to the same few JPEGs."""
+    jpegs = [
+        imagecodecs.jpeg8_encode(tile, 80, colorspace="RGB", subsampling="420")
+        for tile in list(tiles_of(tissue(1024, 1024)))
+    ]
+    with path.open("wb") as stream:
+        stream.write(b"II+\0" + np.array([8], "<u2").tobytes() + bytes(2) + bytes(8))
+        places = []
+        for jpeg in jpegs:
+            places.append((stream.tell(), len(jpeg)))
+            stream.write(jpeg)
+        link = 8
+        for factor in factors:
+            size = -(-width // factor), -(-height // factor)
+            link = _write_page(stream, size, places, link, reduced=factor > 1)
+    return path
+
+
+def _write_page(stream, size, places, link, *, reduced):
+    """One IFD of a BigTIFF; returns where the next one's place is to be written."""
+    columns, rows = (-(-side // TILE) for side in size)
+    chosen = np.array(places, "<u8")[(np.arange(rows)[:, None] * 7 + np.arange(columns)).ravel() % len(places)]
+    arrays = {324: chosen[:, 0].astype("<u8"), 325: chosen[:, 1].astype("<u4")}
+    values = {
+        254: (4, int(reduced)),
+        256: (4, size[0]),
+        257: (4, size[1]),
+        258: (3, [8, 8, 8]),
+        259: (3, 7),
+        262: (3, 6),
+        277: (3, 3),
+        282: (5, [40_000, 1]),
+        283: (5, [40_000, 1]),
+        284: (3, 1),
+        296: (3, 3),
+        322: (4, TILE),
+        323: (4, TILE),
+        530: (3, [2, 2]),
+    }
+    entries = []
+    for tag, array in arrays.items():
+        entries.append((tag, 16 if array.itemsize == 8 else 4, len(array), _put_array(stream, array)))
+    types = {3: "<u2", 4: "<u4", 5: "<u4"}
+    for tag, (kind, value) in values.items():
+        raw = np.array(value, types[kind]).tobytes()
+        count = 1 if kind == 5 else np.size(value)
+        entries.append((tag, kind, count, raw.ljust(8, b"\0")))
+    entries.sort()
+    start = stream.tell()
+    stream.write(np.array([len(entries)], "<u8").tobytes())
+    for tag, kind, count, raw in entries:
+        stream.write(np.array([tag, kind], "<u2").tobytes() + np.array([count], "<u8").tobytes() + raw)
+    after = stream.tell()
+    stream.write(bytes(8))
+    stream.seek(link)
+    stream.write(np.array([start], "<u8").tobytes())
+    stream.seek(0, 2)
+    return after
+
+
+def _put_array(stream, array):
+    """An array's bytes, in the entry itself when they fit there."""
+    raw = array.tobytes()
+    if len(raw) <= 8:
+        return raw.ljust(8, b"\0")
+    place = stream.tell()
+    stream.write(raw)
+    return np.array([place], "<u8").tobytes()
