@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
 
-.PHONY: run test test-vllm lint format bench demo-model clean
+.PHONY: run test test-vllm lint format bench fuzz demo-model clean
 
 run: $(VENV)/.run-stamp
 	$(BIN)/bimedix2 serve $(ARGS)
@@ -36,6 +36,10 @@ format: $(VENV)/.dev-stamp
 
 bench: $(VENV)/.dev-stamp
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Fifty thousand damaged files, some five minutes; e.g. ARGS="--inputs 1000 --target dicom".
+fuzz: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 demo-model: $(VENV)/.dev-stamp
 	$(BIN)/python -m engine.training.demo_model $(ARGS)

@@ -10,9 +10,11 @@ import functools
 import math
 import struct
 import zlib
+from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.valuerep import DSdecimal, PersonName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -56,6 +58,8 @@ PARSER_FAILURES: Final = (
 """What pydicom raises on damaged input."""
 
 
+_TEXT: Final = (str, int, float, DSdecimal, PersonName, date, time, timedelta)
+"""Types of values that are written out shortly; decimal and whole numbers of pydicom are among them."""
 _JOINED: Final = str.maketrans("", "", " -_")
 
 
@@ -112,7 +116,11 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 def texts(dataset: Dataset, keyword: str) -> list[str]:
     """All values as text; for comparing only."""
     try:
-        return [str(value).strip() for value in _several(get(dataset, keyword))]
+        values = _several(get(dataset, keyword))
+        # Bytes and items of sequences are no text, and writing them out can take for ever.
+        if not all(isinstance(value, _TEXT) for value in values):
+            return []
+        return [str(value).strip() for value in values]
     except PARSER_FAILURES:
         return []
 

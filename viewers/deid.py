@@ -25,11 +25,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from viewers.attributes import PARSER_FAILURES, texts
 from viewers.display import burned_in
+from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
 from viewers.mask import mask_outside_regions
+from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+    from typing import IO
 
     from pydicom import DataElement, Dataset
 
@@ -124,6 +128,25 @@ class Deidentified:
     dataset: Dataset
     findings: tuple[Finding, ...]
 
+    def save(self, target: Path | str | IO[bytes]) -> None:
+        """Write it as a DICOM file.
+
+        Raises
+        ------
+        CorruptHeaderError
+            If a value cannot be written; then nothing useful is left in the file.
+        OSError
+        """
+        with collected_warnings():
+            try:
+                self.dataset.save_as(target, enforce_file_format=True)
+            except OSError:
+                raise
+            except PARSER_FAILURES as error:
+                raise CorruptHeaderError(
+                    attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+                ) from error
+
 
 def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -> Deidentified:
     """De-identify a copy of a dataset; the given one is not changed.
@@ -136,23 +159,30 @@ def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -
     Raises
     ------
     OpenError
-        If pixels must be masked and cannot be decoded.
-    ValueError
-        If an element cannot be read: then nothing is given out.
+        If pixels must be masked and cannot be decoded, or the dataset cannot be read at all.
     """
-    work = _Work(policy, _patient(dataset, policy))
+    with collected_warnings():  # they quote values
+        return _deidentified(dataset, policy, limits)
+
+
+def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> Deidentified:
     try:
+        work = _Work(policy, _patient(dataset, policy))
         made = work.cleaned(dataset)
+        _set_file_meta(made, dataset, work)
     except PARSER_FAILURES as error:
         # The reason may quote a value: it stays in the chain of causes, out of the message.
-        raise ValueError("an element of the dataset cannot be read, so it cannot be de-identified") from error
-    _set_file_meta(made, dataset, work)
+        raise CorruptHeaderError(
+            attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+        ) from error
     masked = policy.mask_regions and mask_outside_regions(made, limits)
     _set_status(made, policy, masked=masked)
     warning = burned_in(dataset)
     found = [warning] if warning is not None else []
     if masked:
         found.append(finding("outside_masked"))
+    if work.left_out:
+        found.append(finding("elements_left_out", count=work.left_out))
     return Deidentified(made, tuple(found))
 
 
@@ -256,13 +286,19 @@ class _Work:
         self.pseudonym = f"P-{patient[:8].hex().upper()}"
         self._days = 1 + int.from_bytes(patient[8:16], "big") % _SHIFT_DAYS
         self._rules = _rules()
+        self.left_out = 0
+        """Elements that cannot be read: what they hold is not known, so none of it is given out."""
 
     def cleaned(self, dataset: Dataset) -> Dataset:
         from pydicom import Dataset as NewDataset
 
         made = NewDataset()
-        for element in dataset:
-            kept = self._element(element)
+        for tag in sorted(dataset.keys()):
+            try:
+                kept = self._element(dataset[tag])
+            except PARSER_FAILURES:
+                self.left_out += 1
+                continue
             if kept is not None:
                 made.add(kept)
         return made

@@ -77,7 +77,10 @@ def _parsed(raw: bytes, limits: Limits) -> ParsedFile:
     if skimmed is None or skimmed.pixels is None or skimmed.pixels[2] == UNDEFINED:
         return parse(raw, limits)
     _, at, length = skimmed.pixels
-    return skimmed.parsed(memoryview(raw)[at : at + length])
+    try:
+        return skimmed.parsed(memoryview(raw)[at : at + length])
+    except read.PARSER_FAILURES:
+        return parse(raw, limits)  # which tells what is damaged
 
 
 def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[[DicomFrames], ImageFacts]]:

@@ -53,6 +53,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.levels_left_out": "{count} levels that do not fit the slide's shape were left out.",
     "finding.levels_added": "{count} levels of less detail were added, so that the slide opens quickly.",
     "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",
+    "finding.elements_left_out": "{count} entries of the header cannot be read and were removed.",
     "finding.more_findings": "{count} more findings are not listed.",
     "finding.files_not_images": "{count} files hold no image and were left out.",
     "finding.duplicates": "{count} images are there more than once; one of each was kept.",

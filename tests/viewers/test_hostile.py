@@ -15,6 +15,8 @@ from PIL import Image as Pillow
 from pydicom.encaps import encapsulate
 
 from tests.viewers.conftest import TEST_FILES, relabelled
+from viewers.attributes import texts, uid
+from viewers.deid import Policy, deidentify
 from viewers.errors import (
     CorruptHeaderError,
     CorruptPixelDataError,
@@ -344,3 +346,57 @@ def test_a_missing_decoder_names_the_transfer_syntax(opened, uid, name):
         opened(stream.getvalue())
     assert caught.value.values["uid"] == uid
     assert name in str(caught.value.values["syntax"])
+
+
+def test_values_of_headers_are_never_logged(opened, caplog, capfd):
+    """Libraries quote what they find odd: nothing of it reaches a log, a warning or the terminal."""
+    dataset = pydicom.dcmread(io.BytesIO(RAW))
+    secret = b"DOE^JANE 17"
+    for keyword in ("InstanceNumber", "SliceThickness", "StudyDate", "PatientAge", "KVP"):
+        element = dataset[keyword]
+        dataset[keyword] = pydicom.dataelem.RawDataElement(
+            element.tag,
+            element.VR,
+            len(secret) + 1,
+            secret + b" ",
+            0,
+            is_implicit_VR=False,
+            is_little_endian=True,
+        )
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    assert secret in stream.getvalue()
+    with caplog.at_level("DEBUG"):
+        image = opened(stream.getvalue())
+        deidentify(dataset, Policy(b"k" * 32)).save(io.BytesIO())
+    assert image.facts.get("KVP") is None
+    shown = caplog.text + "".join(capfd.readouterr())
+    assert "DOE" not in shown
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [(b"CS", b"ISO_IR 100\\a\0b\0"), (b"US", b"\x64\x00"), (b"SQ", b""), (b"FD", bytes(8))]
+)
+def test_character_sets_that_are_none(opened, vr, value):
+    """Zeros, numbers and sequences in place of the character set's name: opened or refused by name."""
+    at = RAW.index(b"\x08\x00\x05\x00CS")
+    size = 8 + struct.unpack_from("<H", RAW, at + 6)[0]
+    long = vr == b"SQ"
+    head = b"\0\0" + struct.pack("<L", len(value)) if long else struct.pack("<H", len(value))
+    raw = RAW[:at] + b"\x08\x00\x05\x00" + vr + head + value + RAW[at + size :]
+    try:
+        opened(raw)
+    except OpenError as error:
+        assert error.values["attribute"] == "dataset"
+
+
+def test_sequences_in_place_of_text_are_not_written_out():
+    """Twenty sequences inside each other under one attribute: pydicom would write 2 ** 20 copies of it."""
+    item = pydicom.Dataset()
+    item.add_new(0x00080016, "SQ", [])
+    for _ in range(40):
+        outer = pydicom.Dataset()
+        outer.add_new(0x00080016, "SQ", [item])
+        item = outer
+    assert texts(item, "SOPClassUID") == []
+    assert uid(item, "SOPClassUID") == ""
