@@ -8,7 +8,8 @@ The tree::
     │   ├── TurnNotFoundError
     │   ├── AnswerNotFoundError
     │   ├── ImageNotFoundError
-    │   └── UploadNotFoundError
+    │   ├── UploadNotFoundError
+    │   └── MeasurementNotFoundError
     ├── NotAllowedError             the signed-in user may not do this
     ├── SettingsError               a settings file, variable or flag that cannot be used
     ├── StorageError                the history cannot be used
@@ -27,6 +28,7 @@ The tree::
     │   ├── UploadIncompleteError
     │   └── UploadTypeError
     ├── FileAccessError             a file named on the command line that cannot be read or written
+    ├── MeasurementsFullError       a conversation with as many measurements as it may have
     └── BusyError                   too many questions wait already
 
 ``str(error)`` is an English sentence; :func:`user_text` is the sentence in the user's language.
@@ -53,6 +55,8 @@ __all__ = [
     "FileAccessError",
     "HistoryExistsError",
     "ImageNotFoundError",
+    "MeasurementNotFoundError",
+    "MeasurementsFullError",
     "NotAllowedError",
     "NotFoundError",
     "PromptTextError",
@@ -135,6 +139,13 @@ class UploadNotFoundError(NotFoundError):
 
     key = "app.upload_not_found"
     template = "This upload is not known any more: {found}. Choose the files again."
+
+
+class MeasurementNotFoundError(NotFoundError):
+    """No measurement of that id, or it is somebody else's."""
+
+    key = "app.measurement_not_found"
+    template = "This measurement was not found: {found}. It may have been deleted."
 
 
 class NotAllowedError(AppError):
@@ -292,6 +303,16 @@ class UploadTypeError(UploadError):
 
     key = "app.upload_type"
     template = "This kind of file cannot be opened: found {found}, expected {expected}. Choose another file."
+
+
+class MeasurementsFullError(AppError):
+    """A conversation with as many measurements as it may have."""
+
+    key = "app.measurements_full"
+    template = (
+        "This conversation has {limit} measurements already, which is the most it may have. "
+        "Delete some, or begin a new conversation."
+    )
 
 
 class FileAccessError(AppError):

@@ -20,6 +20,7 @@ from app.pseudonym_key import owner_key
 from app.upload_parts import PartWriter
 from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
+from viewers.measure import measure
 from viewers.store import load
 from viewers.worker import Intake
 
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from app.history.measurements import KeptMeasurement
     from app.history.store import HistoryStore
     from app.settings import Settings
     from viewers.image import Image
+    from viewers.measure import Measurement, Shape
     from viewers.study_record import SeriesRecord, StudiesRead, StudyProgress
+    from viewers.view import View
 
 __all__ = ["StudiesService", "StudyUpload", "UploadState"]
 
@@ -271,6 +275,49 @@ class StudiesService:
         with self._files:
             for digest in self._store.release(owner, digests):
                 shutil.rmtree(self._settings.images_folder / digest, ignore_errors=True)
+
+    # --- measuring ----------------------------------------------------------------------------------
+
+    def measure(
+        self, owner: str, thread_id: str | None, image: Image, view: View, shape: Shape
+    ) -> tuple[str | None, Measurement]:
+        """Measure a shape on the original values of what a view shows.
+
+        Returns
+        -------
+        str or None
+            Id under which it is kept with the conversation; ``None`` without one.
+        Measurement
+
+        Raises
+        ------
+        MeasureError, ViewerError
+            If it cannot be measured.
+        ThreadNotFoundError, MeasurementsFullError
+            If it cannot be kept.
+        """
+        made = measure(image, shape, view.frame, view.plane)
+        if thread_id is None:
+            return None, made
+        return self._store.keep_measurement(owner, thread_id, view.to_json(), made.to_json()), made
+
+    def measured(self, owner: str, thread_id: str) -> list[KeptMeasurement]:
+        """List what was measured in a conversation, oldest first.
+
+        Raises
+        ------
+        ThreadNotFoundError
+        """
+        return self._store.measurements(owner, thread_id)
+
+    def forget_measurement(self, owner: str, measurement_id: str) -> None:
+        """Delete a measurement.
+
+        Raises
+        ------
+        MeasurementNotFoundError
+        """
+        self._store.delete_measurement(owner, measurement_id)
 
     # --- finding again ------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ __all__ = [
     "audit_head",
     "feedback",
     "images",
+    "measurements",
     "metadata",
     "passages",
     "prompts",
@@ -186,6 +187,16 @@ feedback = Table(
     Column("text", Text, nullable=False),
     Column("created", UtcDateTime, nullable=False),
     Column("salt", String(32)),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("thread_id", String(32), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("view", JSON, nullable=False),
+    Column("measurement", JSON, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
 )
 
 prompts = Table(

@@ -19,6 +19,7 @@ from app.history.audit import Auditing, append
 from app.history.curation import Curation
 from app.history.database import Database
 from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
+from app.history.measurements import Measuring
 from app.history.models import answers, images, tags, threads, turns
 from app.history.prompts import Prompting
 from app.history.records import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["HistoryStore", "title_of"]
 
 
-class HistoryStore(Searching, Curation, Archiving, Auditing, Prompting):
+class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Prompting):
     """Conversations of all owners; safe to use from several threads at once.
 
     Parameters

@@ -103,6 +103,8 @@ def image_value(image: Image) -> dict[str, Any]:
         "columns": image.size.width,
         "rows": image.size.height,
         "aspect": image.pixel_aspect,
+        "facts": dict(image.facts),
+        "study": image.describes.origin.study,
         "default_view": default_view(image).to_json(),
         "findings": [
             {locale: catalogue.text(found.key, locale, **readable(found.values)) for locale in LOCALES}

@@ -1,35 +1,121 @@
 // The viewer panel: the ways files get in, the list of what is open, and the kinds of viewers on its stage.
 
 import { notice } from "./dialogs.js";
-import { drawIcons, el, listen } from "./dom.js";
+import { announce, drawIcons, el, listen } from "./dom.js";
+import { json } from "./server.js";
+import { isStudy, uploadStudy } from "./study/intake.js";
 import { mountStudy } from "./study/study.js";
-import { local, onLanguage, t, translate } from "./texts.js";
+import { local, onLanguage, t, tCount, translate } from "./texts.js";
 import { acceptFiles, uploadError, uploadFiles } from "./upload.js";
 import { digestsOf, thumbnail } from "./view.js";
 import { viewer } from "./viewer.js";
 
 /** Each takes the panel's element and registers its kind. */
 const KINDS = [mountStudy];
+const MOST_NOTICED = 3; // sentences about files that could not be opened, said one by one
 
 export function mountViewer(element) {
   const part = (name) => element.querySelector(`.${name}`);
-  const strip = part("strip");
+  const [strip, box] = ["strip", "progress"].map(part);
+  let reading = null; // gives up the study that is on its way
 
-  const upload = async (files) => {
-    if (!files.length) return;
-    const box = part("progress");
+  // --- files -----------------------------------------------------------------------------------
+
+  const say = (text, share) => {
     box.hidden = false;
-    const results = await uploadFiles(files, (name, share) => {
-      box.querySelector("progress").value = share;
-      box.querySelector(".progress-text").textContent = share < 1 ? t("ui.uploading", { name }) : t("ui.loading");
-    });
-    box.hidden = true;
+    const bar = box.querySelector("progress");
+    if (share === null) bar.removeAttribute("value"); else bar.value = share;
+    box.querySelector(".progress-text").textContent = text;
+  };
+
+  const open = async (files, hasFolder) => {
+    if (!files.length || reading) return;
+    reading = new AbortController();
+    const cancel = box.querySelector(".progress-cancel");
+    try {
+      const whole = await isStudy(files, hasFolder);
+      cancel.hidden = !whole;
+      await (whole ? openStudy(files, reading.signal) : openSingly(files.map(({ file }) => file)));
+    } catch (error) {
+      notice(error.both ? local(error.both) : t("ui.upload_lost"));
+    } finally {
+      reading = null;
+      box.hidden = true;
+    }
+  };
+
+  const openSingly = async (files) => {
+    const results = await uploadFiles(files, (name, share) => say(share < 1 ? t("ui.uploading", { name }) : t("ui.loading"), share));
     for (const result of results) {
       if (result.image) viewer.add(result.image); else notice(uploadError(result, local));
     }
     const last = results.findLast((result) => result.image);
-    if (last) await viewer.show(last.image.default_view);
+    if (last) await viewer.show(last.image.default_view, { open: true });
   };
+
+  const openStudy = async (files, signal) => {
+    const met = new Set(); // series already in the list
+    let first = null;
+    const told = (state) => {
+      if (state.state === "sending") { say(tCount("ui.sending_files", files.length), state.sent); return; }
+      const share = state.total ? state.done / state.total : null;
+      say(state.stage === "storing" ? t("ui.storing_study") : t("ui.reading_study", { done: state.done, total: state.total }), share);
+      if (state.first && !first) { first = state.first; show(first); }
+      for (const { digest } of state.series) meet(digest);
+    };
+    const meet = (digest) => {
+      if (!digest || met.has(digest)) return;
+      met.add(digest);
+      viewer.info(digest).catch(() => {});
+    };
+    const show = async (digest) => viewer.show((await viewer.info(digest)).default_view, { open: true });
+    const state = await uploadStudy(files, told, signal);
+    for (const { digest } of state.series) if (digest) await viewer.info(digest).catch(() => {});
+    report(state, files);
+    await settle(state, first, show);
+  };
+
+  /** Go from the image that was shown alone to the largest series, unless the reader has moved on. */
+  const settle = async (state, first, show) => {
+    const opened = state.series.filter((one) => one.digest);
+    const isSeries = opened.some((one) => one.digest === first);
+    const shown = viewer.view();
+    if (first && !isSeries && state.state === "done") viewer.images.delete(first);
+    const stays = shown && !(shown.image === first && !isSeries);
+    if (opened.length && (!stays || shown.image === first)) {
+      const largest = opened.reduce((best, one) => (one.frames > best.frames ? one : best));
+      await show(largest.digest);
+    }
+    announce("images");
+  };
+
+  /** Say what could not be opened, each file by the name it has here. */
+  const report = (state, files) => {
+    if (state.state === "cancelled") { notice(t("ui.study_cancelled"), "note"); return; }
+    if (state.error) { notice(local(state.error)); return; }
+    const problems = [...state.findings.map((one) => nameOf(one.file, files) + local(one)), ...state.series.filter((one) => one.error).map((one) => local(one.error))];
+    for (const text of problems.slice(0, MOST_NOTICED)) notice(text, "warning");
+    if (problems.length > MOST_NOTICED) notice(tCount("ui.more_problems", problems.length - MOST_NOTICED), "warning");
+    if (!state.series.some((one) => one.digest) && !problems.length) notice(t("ui.study_empty"));
+  };
+
+  const nameOf = (number, files) => {
+    const [index, ...inner] = String(number ?? "").split("/");
+    const known = files[Number(index)]?.path;
+    return index !== "" && known ? `\u2068${[known, ...inner].join(" / ")}\u2069: ` : "";
+  };
+
+  // --- the list of what is open ------------------------------------------------------------------
+
+  const card = (one, at, count, digests) => el("button", {
+    type: "button", class: "strip-image", "aria-label": `${t("ui.image_of", { index: at + 1, count })}: ${cardText(one)}`, title: cardText(one), "aria-pressed": String(digests.includes(one.digest)),
+    onclick: () => viewer.show(one.default_view, { open: true }),
+  }, el("img", { src: thumbnail(one.default_view), alt: "", width: 52, height: 52, loading: "lazy" }), one.frames > 1 ? el("span", { class: "strip-count", "aria-hidden": "true" }, String(one.frames)) : null,
+  el("span", { class: "strip-text", "aria-hidden": "true", dir: "ltr" }, [one.modality, one.facts?.SeriesNumber && `#${one.facts.SeriesNumber}`].filter(Boolean).join(" ")));
+
+  const cardText = (one) => [one.modality, one.facts?.BodyPartExamined, one.facts?.SeriesNumber && `#${one.facts.SeriesNumber}`, one.frames > 1 ? tCount("ui.frames", one.frames) : ""].filter(Boolean).join(" · ");
+
+  const order = (one) => Number(one.facts?.SeriesNumber ?? 1e9);
 
   const draw = () => {
     const shown = viewer.view();
@@ -40,21 +126,32 @@ export function mountViewer(element) {
     const stamp = JSON.stringify([document.documentElement.lang, images.map((one) => one.digest), digests]);
     if (strip.dataset.stamp === stamp) return;
     strip.dataset.stamp = stamp;
-    strip.replaceChildren(...images.map((one, at) => el("button", {
-      class: "strip-image", "aria-label": t("ui.image_of", { index: at + 1, count: images.length }), "aria-pressed": String(digests.includes(one.digest)),
-      onclick: () => viewer.show(one.default_view),
-    }, el("img", { src: thumbnail(one.default_view), alt: "", width: 52, height: 52 }))));
+    const studies = Map.groupBy(images, (one) => one.study || one.digest);
+    const numbers = [...studies.keys()].filter((study) => studies.get(study).length > 1);
+    let at = -1;
+    strip.replaceChildren(...[...studies].map(([study, members]) => {
+      const cards = members.toSorted((one, other) => order(one) - order(other)).map((one) => { at += 1; return card(one, at, images.length, digests); });
+      const title = members.length > 1 ? el("span", { class: "strip-title" }, numbers.length > 1 ? t("ui.study_number", { number: numbers.indexOf(study) + 1 }) : t("ui.study")) : null;
+      return el("div", { class: "strip-study", role: "group", "aria-label": title?.textContent ?? null }, title, ...cards);
+    }));
+  };
+
+  /** Images a conversation shows, with the rest of the studies they belong to. */
+  const reopen = async (digests) => {
+    const { images } = digests.length ? await json(`studies?images=${digests.join(",")}`).catch(() => ({ images: digests })) : { images: [] };
+    for (const digest of [...new Set([...digests, ...images])]) await viewer.info(digest).catch(() => {});
+    draw();
   };
 
   drawIcons(element);
   for (const mount of KINDS) mount(element);
-  acceptFiles(element, upload);
+  acceptFiles(element, open);
+  box.querySelector(".progress-cancel").addEventListener("click", () => reading?.abort());
   listen("view", draw);
   listen("images", draw);
   listen("thread", async ({ images: digests = [], removed }) => {
     if (removed) { viewer.images.clear(); if (!digests.length) viewer.close(); }
-    for (const digest of digests) await viewer.info(digest).catch(() => {});
-    draw();
+    await reopen(digests);
   });
   onLanguage(() => { translate(element); draw(); });
 }

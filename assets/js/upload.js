@@ -1,5 +1,6 @@
 // Files to the server, one after the other, with progress.
 
+import { droppedFiles } from "./study/intake.js";
 import { t } from "./texts.js";
 
 /**
@@ -31,18 +32,29 @@ function sendOne(file, progress) {
 /** Sentence for a file that was not opened. */
 export const uploadError = (result, local) => (result.error ? local(result.error) : t("ui.upload_lost"));
 
-/** Every way a file gets in: button, empty stage, a drop anywhere on the page, a picture from the clipboard. */
+/**
+ * Every way files get in: buttons for files and for a folder, empty stage, a drop anywhere on the page, a picture
+ * from the clipboard. `open` is given [{ file, path }] and whether a folder was among them.
+ */
 export function acceptFiles(element, open) {
-  const file = element.querySelector(".file");
   const stage = element.querySelector(".stage");
-  for (const name of ["open-file", "drop-hint"]) element.querySelector(`.${name}`).addEventListener("click", () => file.click());
-  file.addEventListener("change", () => { open([...file.files]); file.value = ""; });
+  const named = (files) => [...files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  for (const [input, isFolder] of [[element.querySelector(".file"), false], [element.querySelector(".folder"), true]]) {
+    input.addEventListener("change", () => { open(named(input.files), isFolder); input.value = ""; });
+  }
+  for (const name of ["open-file", "drop-hint"]) element.querySelector(`.${name}`).addEventListener("click", () => element.querySelector(".file").click());
+  element.querySelector(".open-folder").addEventListener("click", () => element.querySelector(".folder").click());
   // Anywhere on the page: a file dropped beside the viewer must not replace the page.
   document.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
   document.addEventListener("dragleave", () => stage.classList.remove("over"));
-  document.addEventListener("drop", (event) => { event.preventDefault(); stage.classList.remove("over"); open([...event.dataTransfer.files]); });
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    stage.classList.remove("over");
+    const { files, hasFolder } = await droppedFiles(event.dataTransfer);
+    open(files, hasFolder);
+  });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])].filter((one) => one.type.startsWith("image/"));
-    if (files.length) { event.preventDefault(); open(files); }
+    if (files.length) { event.preventDefault(); open(named(files), false); }
   });
 }

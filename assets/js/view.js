@@ -3,12 +3,21 @@
 /** Picture of exactly what a view shows. */
 export const thumbnail = (view) => `shown/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
 
-/** A view in a few characters, the same in both languages: frame, window, region. */
+/** What is shown in a few characters, the same in both languages: frame or plane, window, region; numbers of a montage. */
 export function describeView(view, count = 0) {
-  const parts = count > 1 ? [`${view.frame + 1}/${count}`] : view.frame > 0 ? [`#${view.frame + 1}`] : [];
-  if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
+  if (view.montage) return `${view.montage.length} × [${(view.labels.some(Boolean) ? view.labels : view.montage.map((one) => describeView(one))).join(", ")}]`;
+  if (view.slide) return view.region ? `${view.region.width}×${view.region.height} px` : "";
+  const parts = [numberOf(view, count)];
+  if (view.rule) parts.push("RGB");
+  else if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
   if (view.region) parts.push(`${view.region.width}×${view.region.height} px`);
-  return parts.join(" · ");
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** Frame among so many, or the plane and where it lies. */
+function numberOf({ frame, plane }, count) {
+  if (plane) return `${plane.plane.slice(0, 3).toUpperCase()} ${Number(plane.position_mm.toFixed(1))} mm${plane.projection === "none" ? "" : ` ${plane.projection.toUpperCase()} ${plane.thickness_mm} mm`}`;
+  return count > 1 ? `${frame + 1}/${count}` : frame > 0 ? `#${frame + 1}` : "";
 }
 
 export const short = (number) => String(Math.abs(number) >= 100 ? Math.round(number) : Number(number.toPrecision(3)));

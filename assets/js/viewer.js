@@ -10,7 +10,8 @@ let active = null;
 /**
  * A kind of viewer. Elements of the panel marked `data-kind` with its name are seen while it has the stage.
  *   accepts(shown)  whether a shown value (JSON) is its own
- *   show(shown)     put the page back exactly there; may be asynchronous
+ *   show(shown, options)  put the page back exactly there; may be asynchronous. `open` among the options: it was
+ *                   chosen from the list of what is open, not as evidence
  *   hide()          another kind takes the stage
  *   close()         nothing is open any more
  *   view()          shown value of what is on screen, or null
@@ -31,11 +32,11 @@ function stage(kind) {
   for (const node of document.querySelectorAll("#viewer [data-kind]")) node.hidden = node.dataset.kind !== kind;
 }
 
-async function show(shown) {
+async function show(shown, options = {}) {
   const kind = kindOf(shown);
   if (!kind) return;
   stage(kind);
-  await kinds.get(kind).show(shown);
+  await kinds.get(kind).show(shown, options);
 }
 
 function close() {

@@ -1,292 +1,383 @@
-// Image viewer: frames by wheel, window by drag, regions, presets; never mirrored in a right-to-left page.
-// What it shows is described by a view, the same value the server renders, the model sees and history keeps.
+// Viewer of images, series and volumes: panes on the stage, the tools that act on them, and what is asked about.
 
 import { notice } from "../dialogs.js";
-import { announce, el } from "../dom.js";
+import { announce, el, listen } from "../dom.js";
 import { local, onLanguage, t } from "../texts.js";
-import { describeView, isInUse, short } from "../view.js";
+import { describeView } from "../view.js";
 import { viewer } from "../viewer.js";
-import { Painter } from "./canvas.js";
-import { frame } from "./frames.js";
-import { draggedWindow, regionBetween } from "./gestures.js";
-import { buildLut, codeValues } from "./window.js";
+import { Cine } from "./cine.js";
+import { mountFooter } from "./footer.js";
+import { fetchAhead, forgetFrames, roomFor } from "./frames.js";
+import { Layout } from "./layout.js";
+import { follow, geometryOf, middleOf, planeAt, PLANES, pointAt } from "./linking.js";
+import { labelOf, Measurements } from "./measurements.js";
+import { mirrored, quarter, upended } from "./orient.js";
+import { planeIndex } from "./place.js";
+import { listenTo } from "./pointers.js";
+import { SHORTCUTS } from "./shortcuts.js";
+import { mountToolbar } from "./toolbar.js";
+import { Tray } from "./tray.js";
 
-export function mountStudy(element) {
-  const part = (name) => element.querySelector(`.${name}`);
-  const [canvas, stage, presets, slider] = ["pixels", "stage", "presets", "frames"].map(part);
-  const painter = new Painter(canvas);
-  let image = null;
-  let shown = null; // the frame on screen: { index, meta, codes | colors, values }
-  let wanted = 0;
-  let state = { window: null, voiLut: null, inverted: false, region: null };
-  let words = new Uint32Array(65536);
-  let tool = "window";
+const PLANES_AHEAD = 6; // planes fetched on either side: the server cuts each when it is asked
+const THREE_WINDOWS = { name: "three_windows", channels: ["lung", "soft_tissue", "bone"] };
+const LETTERS = ["A", "B"];
 
-  // --- the view --------------------------------------------------------------------------------
+export class Study {
+  constructor(element) {
+    this.element = element;
+    this.part = (name) => element.querySelector(`.${name}`);
+    this.tool = "window";
+    const events = { changed: (pane) => this.changed(pane), drawn: () => {} };
+    this.cine = new Cine(() => this.step(1, { wrap: true }), () => this.footer.draw());
+    this.layout = new Layout(this.part("panes"), events, () => this.refresh());
+    this.tray = new Tray(this.part("tray"), { show: (view) => this.show(view), changed: () => { this.preview(null); this.tell(); } });
+    this.measurements = new Measurements(this.part("measures"), { show: (view) => this.show(view), changed: () => this.drawMeasured() });
+    this.actions = this.#actions();
+    listenTo(this.layout.active, this);
+    this.footer = mountFooter(element, this);
+    this.toolbar = mountToolbar(element, this);
+    this.setTool("window");
+  }
 
-  const view = () => (image && shown ? {
-    image: image.digest, frame: shown.index, window: state.window, voi_lut: state.voiLut, inverted: state.inverted, region: state.region,
-  } : null);
+  // --- what is shown ---------------------------------------------------------------------------
 
-  const describe = () => (image && shown ? [image.modality, describeView(view(), image.frames)].filter(Boolean).join(" · ") : "");
+  /** Shown value: the montage that was chosen, two images side by side, or what the active pane shows. */
+  view() {
+    const chosen = this.tray.montage();
+    if (chosen) return chosen;
+    const views = this.layout.panes.map((pane) => pane.view());
+    if (this.layout.name === "compare" && views.every(Boolean)) return { montage: views, columns: 2, labels: LETTERS };
+    return this.layout.active.view();
+  }
 
-  const changed = () => { drawTexts(); announce("view", view()); };
+  describe() {
+    const view = this.view();
+    if (!view) return "";
+    const { image } = this.layout.active;
+    return [image?.modality, describeView(view, view.image ? image?.frames : 0)].filter(Boolean).join(" · ");
+  }
 
-  const transform = () => (state.voiLut === null ? state.window : shown.meta.windows.find((one) => one.voi_lut === state.voiLut));
-
-  const makeWords = () => {
-    if (!shown.codes) return;
-    const lut = buildLut(shown.meta.code_map, shown.values, transform(), state.inverted);
-    for (let code = 0; code < lut.length; code += 1) words[code] = 0xff000000 | (lut[code] * 0x010101);
-  };
-
-  const paint = () => {
-    if (!shown) return;
-    makeWords();
-    painter.show({ columns: image.columns, rows: image.rows, aspect: image.aspect, codes: shown.codes, colors: shown.colors }, words);
-    changed();
-  };
-
-  // --- opening ---------------------------------------------------------------------------------
-
-  const show = async (wish) => {
+  /** Put the page back exactly to a view or a montage. `open` is for a choice from the list: it keeps the layout. */
+  async show(shown, { open = false } = {}) {
     try {
-      const next = await viewer.info(wish.image);
-      const other = image?.digest !== next.digest;
-      image = next;
-      if (other) { shown = null; painter.zoom = 1; painter.pan = [0, 0]; }
-      slider.max = String(next.frames - 1);
-      slider.hidden = next.frames < 2;
-      drawFindings();
-      await go(wish.frame, { window: wish.window, voiLut: wish.voi_lut ?? null, inverted: wish.inverted, region: wish.region ?? null });
+      this.cine.stop();
+      if (shown.montage) { await this.#showMontage(shown); return; }
+      if (!open) this.tray.clear();
+      this.preview(null);
+      await this.#showView(shown, open);
     } catch (error) {
-      if (error.both) { viewer.images.delete(wish.image); announce("images"); }
+      if (error.both && shown.image) { viewer.images.delete(shown.image); announce("images"); }
       notice(error.both ? local(error.both) : t("ui.server_lost"));
     }
-  };
+  }
 
-  const close = () => {
-    image = null;
-    shown = null;
-    state = { window: null, voiLut: null, inverted: false, region: null };
-    slider.hidden = true;
-    painter.show(null, words);
-    drawFindings();
-    drawTexts();
-  };
+  async #showView(view, open) {
+    const image = await viewer.info(view.image);
+    const { name, active, panes } = this.layout;
+    const linked = name === "mpr" && active.image?.digest === view.image && view.plane && !view.region;
+    if (linked) {
+      const pane = panes.find((one) => one.place?.plane?.plane === view.plane.plane) ?? active;
+      this.layout.activate(pane);
+      await pane.show(image, view);
+      this.windowed(pane);
+      this.#link(pane, middleOf(pane));
+      return;
+    }
+    if (!(open && name === "compare")) this.setLayout("single");
+    await this.layout.active.show(image, view);
+    this.#locate(this.layout.active);
+    this.ahead(1);
+  }
 
-  const go = async (index, next = null) => {
-    wanted = Math.min(Math.max(index, 0), image.frames - 1);
-    const { digest } = image;
-    const target = wanted;
-    const loaded = await frame(digest, target);
-    if (image?.digest !== digest || target !== wanted) return;
-    if (!loaded.values && loaded.codes) loaded.values = codeValues(loaded.meta.code_map);
-    shown = { index: target, ...loaded };
-    if (next) state = next;
-    if (shown.codes && !state.window && state.voiLut === null) choose(shown.meta.windows.find((one) => one.key === shown.meta.default));
-    if (!shown.codes) state = { ...state, window: null, voiLut: null, inverted: false };
-    slider.value = String(target);
-    paint();
-    for (const near of [target + 1, target - 1]) if (near >= 0 && near < image.frames) frame(digest, near).catch(() => {});
-  };
+  async #showMontage(shown) {
+    const isPair = shown.montage.length === 2 && shown.columns === 2 && shown.labels.join() === LETTERS.join();
+    if (isPair) {
+      this.tray.clear();
+      this.preview(null);
+      const images = await Promise.all(shown.montage.map((view) => viewer.info(view.image)));
+      this.setLayout("compare");
+      for (const [at, view] of shown.montage.entries()) {
+        await this.layout.panes[at].show(images[at], view);
+        this.#locate(this.layout.panes[at]);
+      }
+      return;
+    }
+    for (const view of shown.montage) await viewer.info(view.image);
+    if (!this.layout.active.loaded) await this.layout.active.show(await viewer.info(shown.montage[0].image), shown.montage[0]);
+    this.tray.set(shown.montage);
+    this.preview(shown);
+  }
 
-  const turn = (by) => { if (image) go(wanted + by).catch(() => notice(t("ui.server_lost"))); };
+  /** The picture of a montage over the panes, as the model is given it. */
+  preview(shown) {
+    const box = this.part("preview");
+    box.hidden = !shown;
+    box.replaceChildren(...(shown ? [el("img", { src: `shown/render?view=${encodeURIComponent(JSON.stringify(shown))}`, alt: t("ui.tray_preview") }), el("button", { type: "button", class: "button", onclick: () => this.preview(null) }, t("ui.close"))] : []));
+  }
+
+  /** Learn where an image lies: which planes it has, when its frames were taken. */
+  async #locate(pane) {
+    const { image } = pane;
+    if (image.frames < 2) { pane.geometry = null; pane.grid = null; this.refresh(); return; }
+    const geometry = await geometryOf(image.digest).catch(() => null);
+    if (pane.image !== image) return;
+    pane.geometry = geometry;
+    this.#grids(pane);
+    pane.texts();
+    this.refresh();
+  }
+
+  #grids(pane) { pane.grid = pane.place?.plane ? pane.geometry?.planes[pane.place.plane.plane] ?? null : null; }
+
+  close() {
+    this.cine.stop();
+    this.setLayout("single");
+    const pane = this.layout.active;
+    pane.image = null;
+    pane.geometry = null;
+    pane.clear();
+    this.tray.clear();
+    this.measurements.of(null);
+    forgetFrames();
+    this.refresh();
+  }
+
+  // --- layouts ---------------------------------------------------------------------------------
+
+  setLayout(name) {
+    if (this.layout.name === name) return;
+    const before = new Set(this.layout.panes);
+    if (this.layout.name === "mpr") for (const pane of this.layout.panes) pane.overlay.point = null;
+    this.layout.set(name);
+    for (const pane of this.layout.panes) if (!before.has(pane)) listenTo(pane, this);
+    if (name !== "mpr" && this.tool === "crosshair") this.setTool("window");
+    this.refresh();
+    this.tell();
+  }
+
+  async #mpr() {
+    const { active } = this.layout;
+    const geometry = await geometryOf(active.image.digest).catch(() => null);
+    if (!geometry?.planes.axial || !active.loaded.meta.place) { notice(geometry?.reason ? local(geometry.reason) : t("ui.no_volume")); return; }
+    const point = middleOf(active);
+    const view = { ...active.view(), region: null, rotation: 0, flipped: false };
+    const { frame } = active.place;
+    this.setLayout("mpr");
+    this.setTool("crosshair");
+    // the three planes, then the slices as they were taken
+    const [own, ...others] = this.layout.panes;
+    const order = [...PLANES.map((plane) => ({ frame, plane: planeAt(geometry, plane, point) })), { frame, plane: null }];
+    for (const pane of [own, ...others]) pane.geometry = geometry;
+    await Promise.all(this.layout.panes.map((pane, at) => pane.show(active.image, { ...view, ...order[at] })));
+    for (const pane of this.layout.panes) { pane.painter.fit(); this.#grids(pane); pane.texts(); }
+    this.#link(null, point);
+    this.refresh();
+  }
+
+  /** Let every other pane go through a place. */
+  #link(source, point) {
+    for (const pane of this.layout.panes) {
+      if (!pane.loaded) continue;
+      if (pane !== source) follow(pane, pane.geometry, point);
+      else { pane.overlay.point = point; pane.overlay.draw(); }
+    }
+  }
 
   // --- changing --------------------------------------------------------------------------------
 
-  const choose = (named) => {
-    state.voiLut = named.voi_lut;
-    state.window = named.voi_lut === null ? { center: named.center, width: named.width, function: named.function, name: named.name } : null;
-  };
+  #actions() {
+    const active = () => this.layout.active;
+    const turned = (how) => () => { const pane = active(); pane.turn = how(pane.turn); pane.paint(); };
+    const zoom = (factor) => () => {
+      const box = active().canvas.getBoundingClientRect();
+      active().painter.zoomAt(factor, box.left + box.width / 2, box.top + box.height / 2);
+      this.looked(active());
+    };
+    const layout = (name) => () => this.setLayout(this.layout.name === name ? "single" : name);
+    return {
+      before: () => this.step(-1), after: () => this.step(1), tenBefore: () => this.step(-10), tenAfter: () => this.step(10),
+      first: () => this.step(-1e6), last: () => this.step(1e6),
+      invert: () => { const pane = active(); if (pane.loaded.codes) { pane.look = { ...pane.look, inverted: !pane.look.inverted }; this.windowed(pane); } },
+      rule: () => { const pane = active(); if (pane.loaded.meta.rules?.includes("three_windows")) { pane.look = { ...pane.look, rule: pane.look.rule ? null : THREE_WINDOWS }; this.windowed(pane); } },
+      clear: () => { const pane = active(); pane.leaveDrawing?.(); pane.region = null; pane.paint(); },
+      zoomIn: zoom(1.25), zoomOut: zoom(0.8),
+      actual: () => { active().painter.actualSize(); this.looked(active()); },
+      fit: () => { active().painter.fit(); this.looked(active()); },
+      reset: () => this.#reset(active()),
+      rotateLeft: turned((turn) => quarter(turn, -1)), rotateRight: turned((turn) => quarter(turn, 1)),
+      flip: turned(mirrored), upend: turned(upended),
+      smooth: () => { for (const pane of this.layout.panes) { pane.painter.smoothing = !pane.painter.smoothing; pane.painter.draw(); pane.texts(); } this.refresh(); },
+      cine: () => { if (this.#count(active()) > 1) this.cine.toggle(); },
+      single: () => this.setLayout("single"),
+      mpr: () => { if (this.layout.name === "mpr") this.setLayout("single"); else if (active().image?.frames > 1) this.#mpr().catch(() => notice(t("ui.server_lost"))); },
+      compare: layout("compare"),
+      choose: () => { const view = active().view(); if (view) this.tray.add(view); },
+    };
+  }
 
-  const actions = {
-    invert: () => { if (shown.codes) { state.inverted = !state.inverted; paint(); } },
-    clear: () => { state.region = null; paint(); },
-    zoomIn: () => zoom(1.25),
-    zoomOut: () => zoom(0.8),
-    actual: () => { painter.actualSize(); changed(); },
-    fit: () => { painter.fit(); changed(); },
-    reset: () => { if (image) { painter.fit(); show({ ...image.default_view, frame: wanted }); } },
-  };
+  async #reset(pane) {
+    if (!pane.image) return;
+    pane.painter.fit();
+    await pane.show(pane.image, { ...pane.image.default_view, frame: pane.place.frame, plane: pane.place.plane });
+    this.windowed(pane);
+  }
 
-  const zoom = (factor) => {
-    const box = canvas.getBoundingClientRect();
-    painter.zoomAt(factor, box.left + box.width / 2, box.top + box.height / 2);
-    changed();
-  };
+  setTool(name) {
+    if (name === "crosshair" && this.layout.name !== "mpr") return;
+    for (const pane of this.layout.panes) pane.leaveDrawing?.();
+    this.tool = name;
+    this.part("stage").dataset.cursor = name;
+    this.refresh();
+  }
 
-  const setTool = (name) => {
-    tool = name;
-    for (const button of element.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-    stage.dataset.cursor = name;
-  };
+  activate(pane) { if (this.layout.active !== pane) { this.cine.stop(); this.layout.activate(pane); } }
 
-  // --- pointers --------------------------------------------------------------------------------
+  /** Take a window by name. */
+  choose(named) {
+    const pane = this.layout.active;
+    pane.choose(named);
+    this.windowed(pane);
+  }
 
-  const pointers = new Map();
-  let drag = null;
+  /** The window of a pane has changed: those linked with it follow. */
+  windowed(pane) {
+    pane.paint();
+    if (this.layout.name !== "mpr") return;
+    for (const other of this.layout.panes) if (other !== pane && other.loaded) { other.look = pane.look; other.paint(); }
+  }
 
-  const begin = (event) => {
-    if (!shown) return;
-    canvas.focus();
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (pointers.size === 2) { drag = { kind: "pinch", apart: apart() }; return; }
-    const kind = event.button === 1 || event.shiftKey ? "pan" : event.button === 2 ? "window" : tool;
-    drag = { kind, x: event.clientX, y: event.clientY, from: painter.toImage(event.clientX, event.clientY), before: state.region };
-    if (kind === "window") drag.window = startWindow();
-    event.preventDefault();
-  };
+  /** Only how a pane is looked at has changed, not what it shows. */
+  looked(pane) { pane.texts(); }
 
-  const apart = () => { const [a, b] = [...pointers.values()]; return { distance: Math.hypot(a[0] - b[0], a[1] - b[1]), x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 }; };
+  #count(pane) { return pane.place?.plane ? pane.grid?.count ?? 1 : pane.image?.frames ?? 1; }
 
-  /** The window a drag starts from; a VOI LUT has no width, so the range of this frame stands in. */
-  const startWindow = () => state.window ?? shown.meta.windows.find((one) => one.key === "full") ?? null;
+  /** Slices forward or back in the active pane. */
+  step(by, { wrap = false } = {}) {
+    const pane = this.layout.active;
+    if (!pane.image || !pane.loaded) return;
+    const count = this.#count(pane);
+    const wanted = pane.wanted ?? pane.place;
+    const at = wanted.plane ? planeIndex(pane.grid, wanted.plane.position_mm) : wanted.frame;
+    const next = wrap ? (at + by) % count : Math.min(Math.max(at + by, 0), count - 1);
+    if (next === at) return;
+    if (!wrap) this.cine.stop();
+    const place = wanted.plane ? { ...wanted, plane: { ...wanted.plane, position_mm: pane.grid.low_mm + next * pane.grid.step_mm } } : { ...wanted, frame: next };
+    pane.go(place).catch((error) => notice(error.both ? local(error.both) : t("ui.server_lost")));
+    this.ahead(Math.sign(by));
+    if (this.layout.name === "mpr") this.#stepped(pane, place);
+  }
 
-  const follow = (event) => {
-    if (!pointers.has(event.pointerId)) return;
-    const [lastX, lastY] = pointers.get(event.pointerId);
-    pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (!drag) return;
-    if (drag.kind === "pinch") {
-      const now = apart();
-      painter.zoomAt(now.distance / drag.apart.distance, now.x, now.y);
-      painter.move(now.x - drag.apart.x, now.y - drag.apart.y);
-      drag.apart = now;
-      changed();
-    } else if (drag.kind === "pan") {
-      painter.move(event.clientX - lastX, event.clientY - lastY);
-      changed();
-    } else if (drag.kind === "region") {
-      state.region = regionBetween(drag.from, painter.toImage(event.clientX, event.clientY), image);
-      changed();
-    } else if (drag.window) {
-      state.window = draggedWindow(drag.window, event.clientX - drag.x, event.clientY - drag.y);
-      state.voiLut = null;
-      paint();
+  /** In linked panes a step moves the place they are linked by. */
+  #stepped(pane, place) {
+    const point = [...(pane.overlay.point ?? middleOf(pane))];
+    if (place.plane) point[pane.grid.axis] = place.plane.position_mm;
+    else {
+      const [here, there] = [pane.geometry.frames[pane.place.frame], pane.geometry.frames[place.frame]];
+      if (here && there) there.origin.forEach((value, axis) => { point[axis] += value - here.origin[axis]; });
     }
-  };
+    this.#link(pane, point);
+  }
 
-  const end = (event) => {
-    pointers.delete(event.pointerId);
-    if (drag?.kind === "region" && !state.region) state.region = null;
-    drag = null;
-  };
-
-  canvas.addEventListener("pointerdown", begin);
-  canvas.addEventListener("pointermove", follow);
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("dblclick", () => actions.fit());
-  let turned = 0;
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (!shown) return;
-    if (event.ctrlKey) { painter.zoomAt(Math.exp(-event.deltaY * 0.0015), event.clientX, event.clientY); changed(); return; }
-    // A touchpad sends many small steps where a mouse sends one large one.
-    turned += event.deltaMode ? event.deltaY * 40 : event.deltaY;
-    const steps = Math.trunc(turned / 40);
-    if (!steps) return;
-    turned = 0;
-    turn(Math.sign(steps));
-  }, { passive: false });
-
-  // --- keys, buttons, files --------------------------------------------------------------------
-
-  const keys = {
-    ArrowUp: () => turn(-1), ArrowLeft: () => turn(-1), ArrowDown: () => turn(1), ArrowRight: () => turn(1),
-    PageUp: () => turn(-10), PageDown: () => turn(10), Home: () => turn(-1e6), End: () => turn(1e6),
-    "+": actions.zoomIn, "=": actions.zoomIn, "-": actions.zoomOut, "0": actions.actual,
-    i: actions.invert, r: actions.reset, f: actions.fit, Escape: actions.clear,
-  };
-
-  canvas.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !shown) return;
-    const named = /^[1-9]$/.test(event.key) ? shown.meta.windows[Number(event.key) - 1] : null;
-    if (!named && !keys[event.key]) return;
-    event.preventDefault();
-    if (named) { choose(named); paint(); } else keys[event.key]();
-  });
-
-  element.querySelector(".toolbar").addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button?.dataset.tool) setTool(button.dataset.tool);
-    if (button?.dataset.do && shown) actions[button.dataset.do]();
-  });
-  presets.addEventListener("change", () => {
-    const named = shown?.meta.windows.find((one) => one.key === presets.value);
-    if (named) { choose(named); paint(); }
-  });
-  slider.addEventListener("input", () => turn(Number(slider.value) - wanted));
-
-  // --- texts around the image ------------------------------------------------------------------
-
-  const drawTexts = () => {
-    const has = Boolean(image && shown);
-    part("corner.start").textContent = has ? [image.modality, `${image.columns}×${image.rows}`].filter(Boolean).join("\n") : "";
-    const windowText = has && state.window && state.voiLut === null ? `W ${short(state.window.width)}  C ${short(state.window.center)}` : has && state.voiLut !== null ? "VOI LUT" : "";
-    const zoomText = has ? `${Math.round((painter.placement.sx / painter.ratio) * 100)} %` : "";
-    part("corner.end").textContent = [has && image.frames > 1 ? `${shown.index + 1}/${image.frames}` : "", windowText, zoomText].filter(Boolean).join("\n");
-    for (const side of ["top", "right", "bottom", "left"]) part(`mark.${side}`).textContent = has ? shown.meta.marks[side] : "";
-    canvas.setAttribute("aria-label", has ? `${t("ui.viewer_label")}: ${describe()}` : t("ui.viewer_label"));
-    element.querySelector("[data-do=invert]").setAttribute("aria-pressed", String(state.inverted));
-    element.querySelector("[data-do=clear]").disabled = !state.region;
-    slider.setAttribute("aria-valuetext", has ? t("ui.frame_of", { index: shown.index + 1, count: image.frames }) : "");
-    drawRegion();
-    drawPresets();
-  };
-
-  const drawRegion = () => {
-    const shape = element.querySelector(".region-shape");
-    const region = shown && state.region;
-    shape.toggleAttribute("hidden", !region);
-    if (!region) return;
-    const [x, y] = painter.toScreen(region.x, region.y);
-    const [right, bottom] = painter.toScreen(region.x + region.width, region.y + region.height);
-    for (const [name, value] of Object.entries({ x, y, width: right - x, height: bottom - y })) shape.setAttribute(name, value);
-  };
-
-  const presetName = ({ key, name }) => {
-    if (key.startsWith("lut-")) return `VOI LUT ${key.slice(4)}`;
-    if (key.startsWith("file-")) return `${t("preset.file")} ${name || key.slice(5)}`;
-    return t(`preset.${key.replaceAll("-", "_")}`);
-  };
-
-  const drawPresets = () => {
-    const windows = shown?.meta.windows ?? [];
-    presets.style.visibility = windows.length ? "visible" : "hidden";
-    const stamp = document.documentElement.lang + JSON.stringify(windows.map((one) => one.key));
-    presets.disabled = !windows.length;
-    if (presets.dataset.stamp !== stamp) {
-      presets.dataset.stamp = stamp;
-      const custom = el("option", { value: "", disabled: true }, t("ui.window_custom"));
-      presets.replaceChildren(custom, ...windows.map((one) => el("option", { value: one.key }, presetName(one))));
+  /** Fetch what a reader is likely to turn to next. */
+  ahead(direction) {
+    const pane = this.layout.active;
+    const count = this.#count(pane);
+    const place = pane.wanted ?? pane.place;
+    if (!place || count < 2) return;
+    const at = place.plane ? planeIndex(pane.grid, place.plane.position_mm) : place.frame;
+    const room = place.plane ? PLANES_AHEAD * 2 : roomFor(pane.loaded?.size ?? 1);
+    const places = [];
+    for (let away = 1; away < count && places.length < room; away += 1) {
+      for (const index of [at + away * (direction || 1), at - away * (direction || 1)]) {
+        if (index < 0 || index >= count) continue;
+        places.push(place.plane ? { ...place, plane: { ...place.plane, position_mm: pane.grid.low_mm + index * pane.grid.step_mm } } : { ...place, frame: index });
+      }
     }
-    presets.value = windows.find((one) => isInUse(one, state))?.key ?? "";
-  };
+    fetchAhead(pane.image.digest, places);
+  }
 
-  const drawFindings = () => {
-    const list = part("findings");
-    const findings = image?.findings ?? [];
+  /** Link all panes by the place under a point of one. */
+  point(pane, pixel) {
+    const place = pointAt(pane, pixel);
+    if (!place || this.layout.name !== "mpr") return;
+    this.#link(pane, place);
+    this.tell();
+  }
+
+  /** How thick a slab the planes show, and what is made of it. */
+  slab(change) {
+    for (const pane of this.layout.panes) {
+      const { plane } = pane.place ?? {};
+      if (!plane) continue;
+      const next = { ...(pane.wanted ?? pane.place).plane, ...change };
+      if (next.projection !== "none" && !next.thickness_mm) next.thickness_mm = 10;
+      pane.go({ ...pane.place, plane: next }).catch(() => notice(t("ui.server_lost")));
+    }
+  }
+
+  // --- measuring -------------------------------------------------------------------------------
+
+  measure(pane, kind, points) { this.measurements.add(pane.view(), kind, points); }
+
+  drawMeasured() {
+    for (const pane of this.layout.panes) {
+      pane.overlay.measurements = this.measurements.on(pane.view()).map(({ measurement }) => ({ shape: measurement.shape, label: labelOf(measurement) }));
+      pane.overlay.draw();
+    }
+  }
+
+  // --- telling ---------------------------------------------------------------------------------
+
+  changed(pane) {
+    pane.overlay.measurements = this.measurements.on(pane.view()).map(({ measurement }) => ({ shape: measurement.shape, label: labelOf(measurement) }));
+    pane.overlay.draw();
+    if (pane === this.layout.active) this.refresh();
+    this.tell();
+  }
+
+  tell() { announce("view", viewer.view()); }
+
+  /** Bring bar, slider and findings up to the active pane. */
+  refresh() {
+    this.toolbar?.draw();
+    this.footer?.draw();
+    this.#findings();
+  }
+
+  #findings() {
+    const list = this.part("findings");
+    const findings = this.layout.active.image?.findings ?? [];
+    const stamp = JSON.stringify([findings, document.documentElement.lang]);
     list.hidden = !findings.length;
+    if (list.dataset.stamp === stamp) return;
+    list.dataset.stamp = stamp;
     list.dir = document.documentElement.dir;
     list.replaceChildren(...findings.map((both) => el("li", {}, local(both))));
-  };
+  }
 
-  painter.drawn = () => drawRegion();
-  new ResizeObserver(() => painter.resize()).observe(canvas);
-  setTool("window");
-  onLanguage(() => { drawTexts(); drawFindings(); });
-  viewer.painter = painter;
+  translate() {
+    this.footer.translate();
+    for (const pane of this.layout.panes) pane.texts();
+    this.tray.draw();
+    this.measurements.draw();
+    this.refresh();
+  }
+}
+
+export function mountStudy(element) {
+  const study = new Study(element);
+  viewer.study = study;
+  Object.defineProperty(viewer, "painter", { get: () => study.layout.active.painter, configurable: true });
+  onLanguage(() => study.translate());
+  listen("thread", ({ id }) => study.measurements.of(id));
   viewer.register("image", {
-    accepts: (one) => typeof one?.image === "string",
-    show,
-    hide: () => { slider.hidden = true; },
-    close,
-    view,
-    describe,
-    modality: () => image?.modality ?? "",
+    accepts: (one) => typeof one?.image === "string" || (Array.isArray(one?.montage) && one.montage.every((view) => typeof view.image === "string")),
+    show: (shown, options) => { study.translate(); return study.show(shown, options); },
+    hide: () => { study.cine.stop(); },
+    close: () => study.close(),
+    view: () => study.view(),
+    describe: () => study.describe(),
+    modality: () => study.layout.active.image?.modality ?? "",
+    keys: SHORTCUTS,
   });
 }

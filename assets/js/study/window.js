@@ -34,14 +34,27 @@ function tabled({ first, table, bits }) {
   return (value) => (table[Math.min(Math.max(roundHalfEven(value) - first, 0), last)] * 255) / largest;
 }
 
-/** Grey level of every code, Uint8Array of 65536. `transform` is a window or a VOI LUT. */
-export function buildLut(codeMap, values, transform, inverted) {
+/** Grey level of every code, Uint8Array of 65536; only codes from `low` to `high` where those are given. */
+export function buildLut(codeMap, values, transform, inverted, low = 0, high = CODES - 1) {
   const grey = new Uint8Array(CODES);
   const level = transform.table ? tabled(transform) : windowed(transform);
-  for (let code = 0; code < CODES; code += 1) {
+  for (let code = low; code <= high; code += 1) {
     const y = roundHalfEven(Math.min(Math.max(level(values[code]), 0), 255));
     grey[code] = inverted ? 255 - y : y;
   }
   if (codeMap.padding) grey.fill(0, codeMap.padding[0], codeMap.padding[1] + 1);
   return grey;
+}
+
+/** Write the ABGR word of each code of a frame into `words`: grey levels, or three windows as red, green and blue. */
+export function buildWords(words, { meta, values, low, high }, look) {
+  const table = (transform, inverted) => buildLut(meta.code_map, values, transform, inverted, low, high);
+  if (look.rule) {
+    const [red, green, blue] = look.rule.channels.map((key) => table(meta.windows.find((one) => one.key === key), false));
+    for (let code = low; code <= high; code += 1) words[code] = 0xff000000 | (blue[code] << 16) | (green[code] << 8) | red[code];
+    return;
+  }
+  const transform = look.voiLut === null ? look.window : meta.windows.find((one) => one.voi_lut === look.voiLut);
+  const grey = table(transform, look.inverted);
+  for (let code = low; code <= high; code += 1) words[code] = 0xff000000 | (grey[code] * 0x010101);
 }

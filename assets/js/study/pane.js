@@ -1,0 +1,125 @@
+// One picture on the stage: a frame of an image or a plane through it, as a view says.
+
+import { el } from "../dom.js";
+import { t } from "../texts.js";
+import { Painter } from "./canvas.js";
+import { fetchFrame, peek } from "./frames.js";
+import { Overlay } from "./overlay.js";
+import { turnedMarks } from "./orient.js";
+import { cornerTexts } from "./corners.js";
+import { buildWords } from "./window.js";
+
+const SIDES = ["top", "right", "bottom", "left"];
+const CORNERS = ["start", "top-end", "bottom-start", "end"];
+
+export const PLAIN = { window: null, voiLut: null, inverted: false, rule: null };
+const UPRIGHT = { rotation: 0, flipped: false };
+
+export class Pane {
+  /** `changed(pane)` is called when what is on screen has changed, `drawn(pane)` when it was drawn. */
+  constructor({ changed, drawn }) {
+    this.canvas = el("canvas", { class: "pixels", tabindex: 0, role: "img" });
+    this.overlay = new Overlay(this);
+    this.marks = Object.fromEntries(SIDES.map((side) => [side, el("span", { class: `mark ${side}` })]));
+    this.corners = Object.fromEntries(CORNERS.map((name) => [name, el("div", { class: `corner ${name}`, dir: "ltr" })]));
+    this.element = el("div", { class: "pane" }, this.canvas, this.overlay.svg, ...Object.values(this.marks), ...Object.values(this.corners));
+    this.painter = new Painter(this.canvas);
+    this.painter.drawn = () => { this.overlay.draw(); drawn(this); };
+    this.changed = changed;
+    this.words = new Uint32Array(65536);
+    this.image = null;
+    this.clear();
+    this.observer = new ResizeObserver(() => this.painter.resize());
+    this.observer.observe(this.canvas);
+  }
+
+  clear() {
+    this.loaded = null; // pixels on screen
+    this.place = null; // { frame, plane } of them
+    this.wanted = null; // the same of those on their way
+    this.look = PLAIN;
+    this.turn = UPRIGHT;
+    this.region = null;
+    this.painter.show(null, this.words);
+    this.texts();
+  }
+
+  remove() { this.observer.disconnect(); this.element.remove(); }
+
+  /** The view of what is on screen, or null. */
+  view() {
+    if (!this.image || !this.loaded) return null;
+    const { window, voiLut, inverted, rule } = this.look;
+    return {
+      image: this.image.digest, frame: this.place.frame, window, voi_lut: voiLut, inverted, region: this.region,
+      rotation: this.turn.rotation, flipped: this.turn.flipped, plane: this.place.plane, rule,
+    };
+  }
+
+  /** Be exactly at a view of an image. */
+  async show(image, view) {
+    if (this.image?.digest !== image.digest) { this.clear(); this.painter.zoom = 1; this.painter.pan = [0, 0]; }
+    this.image = image;
+    const look = { window: view.window, voiLut: view.voi_lut ?? null, inverted: view.inverted, rule: view.rule ?? null };
+    const turn = { rotation: view.rotation ?? 0, flipped: view.flipped ?? false };
+    await this.go({ frame: view.frame, plane: view.plane ?? null }, { look, turn, region: view.region ?? null });
+  }
+
+  /** Another frame or plane of the same image; the last one asked for wins. Pixels that are here appear at once. */
+  async go(place, state = {}) {
+    this.wanted = place;
+    const { digest } = this.image;
+    const here = peek(digest, place);
+    if (here) { fetchFrame(digest, place); this.#put(place, here, state); return; }
+    this.pending = { ...this.pending, ...state }; // what a discarded request was to bring is not lost
+    const loaded = await fetchFrame(digest, place);
+    if (this.wanted !== place || this.image?.digest !== digest) return;
+    this.#put(place, loaded, state);
+  }
+
+  #put(place, loaded, state) {
+    const kept = { ...this.pending, ...state };
+    this.pending = null;
+    const moved = !samePlane(this.place?.plane, place.plane);
+    this.place = place;
+    this.loaded = loaded;
+    if (moved && !("region" in kept)) this.region = null;
+    Object.assign(this, kept);
+    if (!loaded.codes) this.look = PLAIN;
+    else if (!this.look.window && this.look.voiLut === null) this.choose(loaded.meta.windows.find((one) => one.key === loaded.meta.default));
+    else if (this.look.voiLut !== null && !loaded.meta.windows.some((one) => one.voi_lut === this.look.voiLut)) this.choose(loaded.meta.windows.find((one) => one.key === loaded.meta.default));
+    this.paint();
+  }
+
+  /** Take one of the windows a frame names. */
+  choose(named) {
+    const window = named.voi_lut === null ? { center: named.center, width: named.width, function: named.function, name: named.name } : null;
+    this.look = { ...this.look, window, voiLut: named.voi_lut, rule: null };
+  }
+
+  get aspect() { return this.loaded.meta.pixel_aspect; }
+  get columns() { return this.loaded.meta.width; }
+  get rows() { return this.loaded.meta.height; }
+
+  paint() {
+    if (!this.loaded) return;
+    const { codes, colors } = this.loaded;
+    if (codes) buildWords(this.words, this.loaded, this.look);
+    this.painter.show({ columns: this.columns, rows: this.rows, aspect: this.aspect, codes, colors }, this.words, this.turn);
+    this.texts();
+    this.changed(this);
+  }
+
+  /** Marks, corners and the name a screen reader says. */
+  texts() {
+    const marks = this.loaded ? turnedMarks(this.loaded.meta.marks, this.turn) : {};
+    for (const side of SIDES) this.marks[side].textContent = marks[side] ?? "";
+    const corners = this.loaded ? cornerTexts(this) : {};
+    for (const name of CORNERS) this.corners[name].textContent = (corners[name] ?? []).filter(Boolean).join("\n");
+    const said = Object.values(corners).flat().filter(Boolean).join(", ");
+    this.canvas.setAttribute("aria-label", said ? `${t("ui.viewer_label")}: ${said}` : t("ui.viewer_label"));
+    this.overlay.draw();
+  }
+}
+
+const samePlane = (one, other) => (one?.plane ?? null) === (other?.plane ?? null);

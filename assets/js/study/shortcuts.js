@@ -1,0 +1,28 @@
+// Keys of the image viewer, in one list: what they do, and what the help says of them.
+
+/** `keys` as they are written on a keyboard, `match` as events name them, `text` the key of a sentence. */
+export const SHORTCUTS = [
+  { keys: ["↑", "↓"], match: { ArrowUp: "before", ArrowLeft: "before", ArrowDown: "after", ArrowRight: "after" }, text: "ui.key_slices" },
+  { keys: ["Page Up", "Page Down"], match: { PageUp: "tenBefore", PageDown: "tenAfter" }, text: "ui.key_ten_slices" },
+  { keys: ["Home", "End"], match: { Home: "first", End: "last" }, text: "ui.key_ends" },
+  { keys: ["1", "9"], match: {}, text: "ui.key_windows" },
+  { keys: ["I"], match: { i: "invert" }, text: "ui.invert" },
+  { keys: ["+", "-"], match: { "+": "zoomIn", "=": "zoomIn", "-": "zoomOut" }, text: "ui.key_zoom" },
+  { keys: ["0"], match: { 0: "actual" }, text: "ui.actual_size" },
+  { keys: ["F"], match: { f: "fit" }, text: "ui.fit" },
+  { keys: ["R"], match: { r: "reset" }, text: "ui.reset_view" },
+  { keys: ["[", "]"], match: { "[": "rotateLeft", "]": "rotateRight" }, text: "ui.key_rotate" },
+  { keys: ["H", "V"], match: { h: "flip", v: "upend" }, text: "ui.key_flip" },
+  { keys: ["P"], match: { p: "cine" }, text: "ui.cine" },
+  { keys: ["M"], match: { m: "mpr" }, text: "ui.layout_mpr" },
+  { keys: ["C"], match: { c: "compare" }, text: "ui.layout_compare" },
+  { keys: ["S"], match: { s: "choose" }, text: "ui.tray_add" },
+  { keys: ["W"], match: { w: "tool:window" }, text: "ui.tool_window" },
+  { keys: ["G"], match: { g: "tool:region" }, text: "ui.region_select" },
+  { keys: ["L", "A", "T", "E", "B"], match: { l: "tool:length", a: "tool:angle", t: "tool:rectangle", e: "tool:ellipse", b: "tool:probe" }, text: "ui.key_measure" },
+  { keys: ["Enter"], match: {}, text: "ui.key_draw" },
+  { keys: ["Esc"], match: { Escape: "clear" }, text: "ui.region_clear" },
+];
+
+/** Action of a pressed key, or undefined. */
+export const actionOf = (event) => SHORTCUTS.map(({ match }) => match[event.key.length === 1 ? event.key.toLowerCase() : event.key]).find(Boolean);
