@@ -44,7 +44,7 @@ def page_head(model_name: str, *, is_demonstration: bool, users: bool = False) -
         '<link rel="icon" href="page/icons/favicon.svg" type="image/svg+xml">'
         '<link rel="preload" href="page/fonts/noto-sans-arabic-arabic-wght-normal.woff2" as="font" '
         'type="font/woff2" crossorigin>'
-        '<link rel="stylesheet" href="page/css/page.css">'
+        '<link rel="stylesheet" href="page/css/page.css"><link rel="stylesheet" href="page/css/study.css">'
         '<link rel="stylesheet" href="page/css/workspace.css">'
         f'<script type="application/json" id="bimedix2-page">{data}</script>'
         '<script type="module" src="page/js/page.js"></script>' + (_LOCK if users else "")
