@@ -14,14 +14,14 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import AppError
-from app.routes import account, answering, history, images, prompts, review, studies
+from app.routes import account, answering, history, images, measure, prompts, review, studies
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.ui.identity import Identities
 
-__all__ = ["PortTakenError", "routes", "serve"]
+__all__ = ["PortTakenError", "launch", "routes", "serve"]
 
 _LOG = logging.getLogger("bimedix2.web")
 _ENVIRONMENT: Final = {
@@ -64,6 +64,29 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         What the page works on; stays open.
     on_ready : callable, optional
         Called once with the address, when the page answers.
+
+    Raises
+    ------
+    PortTakenError
+        If the port is in use.
+    """
+    page, url = launch(workspace)
+    if threading.current_thread() is threading.main_thread():
+        # a service manager's request to end is answered like Ctrl+C: running answers are kept
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if on_ready is not None:
+            on_ready(url)
+        while page.is_running:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        _LOG.info("told to end")
+    finally:
+        page.close(verbose=False)
+
+
+def launch(workspace: Workspace) -> tuple[Any, str]:
+    """Start the page in threads of its own; returns the ``gradio.Blocks``, to be closed, and the address.
 
     Raises
     ------
@@ -115,18 +138,14 @@ def serve(workspace: Workspace, on_ready: Callable[[str], None] | None = None) -
         **_tls(settings),
     )
     bound_connections(page.server.config)
-    if threading.current_thread() is threading.main_thread():
-        # a service manager's request to end is answered like Ctrl+C: running answers are kept
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if on_ready is not None:
-            on_ready(url)
-        while page.is_running:
-            time.sleep(1)
-    except KeyboardInterrupt:
-        _LOG.info("told to end")
-    finally:
-        page.close(verbose=False)
+    _without_other_origins(page.app)
+    return page, url
+
+
+def _without_other_origins(app: Any) -> None:
+    """Take Gradio's own rule for other origins away: it stands in front of the guard and lets some in."""
+    app.user_middleware = [one for one in app.user_middleware if "CORS" not in one.cls.__name__]
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def _people(workspace: Workspace) -> tuple[People | None, Identities | None]:
@@ -164,6 +183,7 @@ def routes(workspace: Workspace, people: People | None = None) -> list[Route | M
         Route("/healthz", _health),
         *images.routes(workspace),
         *studies.routes(workspace),
+        *measure.routes(workspace),
         *history.routes(workspace),
         *prompts.routes(workspace),
         *answering.routes(workspace),

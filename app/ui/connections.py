@@ -7,13 +7,14 @@ server's configuration is completed here.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from uvicorn import Config
 
 __all__ = ["bound_connections"]

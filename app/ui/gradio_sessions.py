@@ -20,7 +20,7 @@ _MOST_OF_ONE: Final = 200
 """Sessions of one owner, who has one a tab; naming more forgets the owner's own oldest, never another's."""
 _MOST: Final = 100_000
 _HEARTBEAT: Final = "/gradio_api/heartbeat/"
-_WITH_BODY: Final = ("/gradio_api/queue/join", "/gradio_api/run/", "/gradio_api/cancel")
+_WITH_BODY: Final = ("/gradio_api/queue/join", "/gradio_api/run/")
 _LONGEST_BODY: Final = 1 << 20
 """Bytes of an event; the longest question and its views stay far below."""
 
@@ -40,7 +40,7 @@ class GradioSessions:
     def owned(self, owner: str, sessions: list[str]) -> bool:
         """Whether every session is the owner's; one that is nobody's becomes theirs."""
         with self._lock:
-            return all([self._claim(owner, session) for session in sessions])
+            return all(self._claim(owner, session) for session in sessions)
 
     def _claim(self, owner: str, session: str) -> bool:
         first = self._owners.setdefault(session, owner)
