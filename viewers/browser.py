@@ -12,6 +12,7 @@ The origin of a plane is the place of its pixel (0, 0); its entry along ``axis``
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,9 @@ def geometry_json(image: Image, frame: int = 0) -> dict[str, Any]:
     volume, reason = None, None
     try:
         volume = image_volume(image, frame)
+        if not volume.is_straight:
+            # The page will ask for a plane soon; until then there is time.
+            threading.Thread(target=volume.prepare, name="planes", daemon=True).start()
     except VolumeError as error:
         reason = {"key": error.key, "values": {name: str(value) for name, value in error.values.items()}}
     return {
