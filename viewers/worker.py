@@ -61,6 +61,11 @@ class Intake:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """Number of the child process; ``None`` when there is none."""
+        return self._child.pid
+
     def start(self) -> None:
         """Start the child now, so that the first file does not wait for it."""
         with self._lock:

@@ -29,7 +29,7 @@ CT = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
 
 
 def run() -> tuple[str, list[Row]]:
-    """Measure on pydicom's CT slice, enlarged: as CT in a soft-tissue window, as a radiograph in a wide one."""
+    """Measure on pydicom's CT slice, enlarged: as CT in a narrow window, as a radiograph in a wide one."""
     shared = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     home = Path(tempfile.mkdtemp(prefix="bimedix2-bench-", dir=shared if shared.is_dir() else None))
     rows = []
@@ -54,7 +54,7 @@ def _measured(path: Path, side: int, rounds: int) -> list[Row]:
         (f"DICOM file to 16-bit codes for the page, {size}", lambda: _codes(path)),
         (f"stored image to PNG, {size}", lambda: _stored(folder)),
     ):
-        taken, plain = alternate(ours, lambda: _plain(path), rounds=rounds)
+        taken, plain = alternate(ours, lambda: plain_png(path), rounds=rounds)
         rows.append(Row(name, taken * 1e3, "ms", plain * 1e3, "pydicom"))
     image, dataset = open_image(path), pydicom.dcmread(path)
     view, stored = default_view(image), dataset.pixel_array
@@ -65,7 +65,7 @@ def _measured(path: Path, side: int, rounds: int) -> list[Row]:
 
 def _check_equal(path: Path) -> None:
     """Compare both forms with the plain picture: half-way values may be rounded either way, by one level."""
-    plain = _decoded(_plain(path)).astype(int)
+    plain = _decoded(plain_png(path)).astype(int)
     meta, codes = browser_frame(open_image(path), 0)
     image = open_image(path)
     chosen = image.default_window(0)
@@ -121,7 +121,8 @@ def _window(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
     return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
 
 
-def _plain(path: Path) -> bytes:
+def plain_png(path: Path) -> bytes:
+    """Make a PNG with pydicom and Pillow."""
     dataset = pydicom.dcmread(path)
     buffer = io.BytesIO()
     Pillow.fromarray(_window(dataset.pixel_array, dataset)).save(buffer, "PNG")

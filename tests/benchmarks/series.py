@@ -1,4 +1,8 @@
-"""A CT series of 300 slices: headers, the whole volume against a plain pydicom loop, planes, memory."""
+"""A CT series of 300 slices: headers, the whole volume against a plain pydicom loop, planes, memory.
+
+The plain way is a loop of ``dcmread`` and ``pixel_array``. "In the limited process" is what the page does:
+files that were uploaded are read, grouped and stored by a child with limits, which tells of its first image.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 
+from tests.benchmarks.render import plain_png
 from tests.benchmarks.table import Row, alternate
 from tests.viewers.phantoms import slice_dataset
-from viewers.assembly import volume_of
+from viewers.assembly import image_volume, volume_of
+from viewers.planes import PlaneView
+from viewers.store import load
 from viewers.study import StudyReader, read_studies
+from viewers.view import default_view, render_png
 from viewers.volume import Volume
+from viewers.worker import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from viewers.study_record import StudyProgress
 
 SLICES, SIDE = 300, 512
 
@@ -52,6 +63,9 @@ def _measured(home: Path) -> list[Row]:
     rows.append(Row("folder to volume in Hounsfield units", ours, "s", plain, "pydicom"))
     rows.append(Row("folder to first image opened", _median(lambda: _first(folder), 5), "s"))
     rows.append(Row("folder to stored image", _median(lambda: _stored(folder, home / "kept"), 3), "s"))
+    rows += _in_the_child(folder, home / "child", volume.array.nbytes)
+    rows.append(_slices(folder))
+    rows += _planes_of_stored(home / "child")
     turns = itertools.count()
     for plane in ("axial", "coronal", "sagittal"):
         positions = volume.positions_mm(plane)
@@ -122,6 +136,78 @@ def _stored(folder: Path, kept: Path) -> object:
     reader, studies = read_studies(folder)
     with reader:
         return studies[0].series[0].keep(kept)
+
+
+def _in_the_child(folder: Path, kept: Path, pixel_bytes: int) -> list[Row]:
+    """Time from the end of the upload to the first image and to the stored series, and the child's memory."""
+    firsts, wholes = [], []
+    with Intake() as intake:
+        intake.start()
+        intake.open_study(next(folder.iterdir()), kept)
+        idle = _peak_mib(intake)
+        for _ in range(3):
+            shutil.rmtree(kept)
+            began, seen = time.perf_counter(), []
+
+            def look(progress: StudyProgress, began: float = began, seen: list[float] = seen) -> None:
+                if progress.first and not seen:
+                    load(kept / progress.first, verify=False)
+                    seen.append(time.perf_counter() - began)
+
+            intake.open_study(folder, kept, on_progress=look)
+            wholes.append(time.perf_counter() - began)
+            firsts += seen
+        peak = _peak_mib(intake)
+    return [
+        Row("first image, in the limited process", statistics.median(firsts), "s"),
+        Row("all stored, in the limited process", statistics.median(wholes), "s"),
+        Row("memory of that process beyond an idle one / pixels", (peak - idle) / (pixel_bytes / 2**20), "x"),
+    ]
+
+
+def _peak_mib(intake: Intake) -> float:
+    status = Path(f"/proc/{intake.pid}/status")
+    if not status.exists():
+        return float("nan")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def _slices(folder: Path) -> Row:
+    """Measure a slice of an opened series: its pixels read from its file, windowed, written as PNG."""
+    reader, studies = read_studies(folder)
+    paths = sorted(folder.iterdir())
+    turns, others = itertools.count(), itertools.count()
+    with reader:
+        image = studies[0].series[0].open()
+
+        def ours() -> bytes:
+            image._frames.clear()
+            return render_png(image, default_view(image, next(turns) * 37 % SLICES))
+
+        def plain() -> bytes:
+            return plain_png(paths[next(others) * 37 % SLICES])
+
+        taken, plainly = alternate(ours, plain, rounds=25)
+    return Row("slice of an opened series, file to PNG", taken * 1e3, "ms", plainly * 1e3, "pydicom")
+
+
+def _planes_of_stored(kept: Path) -> list[Row]:
+    """Planes as the page asks for them: through the stored image, resampled, windowed, written as PNG."""
+    folder = next(item for item in kept.iterdir() if load(item, verify=False).frame_count == SLICES)
+    image = load(folder, verify=False)
+    volume = image_volume(image)
+    rows = []
+    for plane in ("axial", "coronal", "sagittal"):
+        positions = volume.positions_mm(plane)
+        turns = itertools.count()
+
+        def draw(name: str = plane, where: np.ndarray = positions, turns: object = turns) -> object:
+            position = float(where[next(turns) * 37 % len(where)])
+            return render_png(image, default_view(image, 0, PlaneView(name, position)))
+
+        rows.append(Row(f"stored image to PNG of a plane, {plane}", _median(draw, 15) * 1e3, "ms"))
+    return rows
 
 
 def _turned(affine: np.ndarray) -> np.ndarray:
