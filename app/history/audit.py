@@ -51,6 +51,11 @@ Action = Literal[
     "translated",
 ]
 _NOTHING_YET: Final = "0" * 64
+# written out once: every question and answer adds an entry
+_HEAD: Final = select(audit_head).with_for_update()
+_ADD: Final = insert(audit)
+_LIST: Final = insert(seals)
+_NOTE: Final = update(audit_head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +151,16 @@ def append(  # the columns of one row
     connection: Connection, owner: str, action: Action, subject: str, sealed_rows: Sequence[Seal] = ()
 ) -> None:
     """Add an entry, in the transaction of what it tells of, with the rows it brought."""
-    before = connection.execute(select(audit_head).with_for_update()).one()
+    before = connection.execute(_HEAD).one()
     content = list_digest(sealed_rows) if sealed_rows else None
     entry = AuditEntry(before.sequence + 1, datetime.now(UTC), owner, action, subject, "", content)
     sealed = _hash(before.hash, entry)
-    connection.execute(
-        insert(audit).values(
-            sequence=entry.sequence,
-            time=entry.time,
-            owner=owner,
-            action=action,
-            subject=subject,
-            hash=sealed,
-            content=content,
-        )
-    )
+    connection.execute(_ADD, {**asdict(entry), "hash": sealed})
     if sealed_rows:
         listed = [{"sequence": entry.sequence, "place": place, **asdict(seal)}
                   for place, seal in enumerate(sealed_rows)]  # fmt: skip
-        connection.execute(insert(seals), listed)
-    connection.execute(update(audit_head).values(sequence=entry.sequence, hash=sealed))
+        connection.execute(_LIST, listed)
+    connection.execute(_NOTE, {"sequence": entry.sequence, "hash": sealed})
 
 
 def _hash(before: str, entry: AuditEntry) -> str:

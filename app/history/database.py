@@ -215,6 +215,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _migrate(connection: Connection, location: str) -> None:
     """Bring the schema to the newest revision, in the caller's transaction."""
+    if _is_newest(connection):
+        return
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
@@ -234,3 +236,12 @@ def _migrate(connection: Connection, location: str) -> None:
         raise StorageTooNewError(location=location, found=found, expected=script.get_current_head())
     if found != script.get_current_head():
         command.upgrade(config, "head")
+
+
+def _is_newest(connection: Connection) -> bool:
+    """Whether nothing is to be done, without reading the migrations: nearly always, and it takes long."""
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    newest = max(file.name for file in (_MIGRATIONS / "versions").glob("[0-9]*.py"))[:4]
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
+    return found == [newest]

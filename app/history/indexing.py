@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["index_answer", "index_judgement", "index_question", "passage_number", "unindex_thread"]
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_INSERTS: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_ADD: Final[Mapping[str, Any]] = {
+    name: dialect.insert(passages).on_conflict_do_nothing().returning(passages.c.id)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
 
 def passage_number(time: datetime) -> int:
@@ -88,11 +91,8 @@ def _put(  # noqa: PLR0917  # the columns of one row
     """Insert a passage under the first free number from its time on."""
     number = passage_number(time)
     values = {"turn_id": turn_id, "answer_id": answer_id, "facets": facets, "words": words}
-    add = _INSERTS[connection.dialect.name](passages)
-    while True:
-        row = add.values(id=number, **values).on_conflict_do_nothing().returning(passages.c.id)
-        if connection.execute(row).first() is not None:
-            break
+    add = _ADD[connection.dialect.name]
+    while connection.execute(add, {"id": number, **values}).first() is None:
         number += 1
     if connection.dialect.name == "sqlite":
         parts.put(connection, [(number, facets, words)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -24,6 +24,8 @@ _SIZE: Final = 20_000
 """Messages of a part: written anew within a second, and fifty parts hold a million."""
 _PAGES_A_STEP: Final = 500
 """Pages written in one transaction: 2 MB."""
+_FEW: Final = 60
+"""Passages looked at one by one."""
 _LOWEST, _HIGHEST = -(2**62), 2**62
 
 
@@ -100,9 +102,25 @@ def take(connection: Connection, passages: Iterable[tuple[int, str, str]]) -> No
         connection.exec_driver_sql("UPDATE search_parts SET unswept = 1 WHERE number = ?", (number,))
 
 
-def find(connection: Connection, terms: str, first: int, last: int, limit: int) -> list[int]:
-    """Numbers from ``first`` on and below ``last`` that meet an FTS5 query, newest first."""
+def find(  # noqa: PLR0917
+    connection: Connection, words: str, facets: Sequence[Sequence[str]], first: int, last: int, limit: int
+) -> list[int]:
+    """Numbers of passages that meet an FTS5 query, newest first.
+
+    Nearly every passage has the facets asked for, and reading such long lists costs more than the search.
+    So where few passages of a part have the words, their facets are looked at instead.
+
+    Parameters
+    ----------
+    words : str
+        The query of the words.
+    facets : sequence of sequence of str
+        One of each.
+    first, last : int
+        Numbers from ``first`` on and below ``last``.
+    """
     found: list[int] = []
+    described = "".join(f" AND facets : ({' OR '.join(some)})" for some in facets)
     listed = connection.exec_driver_sql("SELECT number, first FROM search_parts ORDER BY first DESC")
     for number, begins in listed.all():
         if begins >= last:
@@ -111,10 +129,28 @@ def find(connection: Connection, terms: str, first: int, last: int, limit: int) 
             f"SELECT rowid FROM search_{number:d} WHERE search_{number:d} MATCH ? "  # noqa: S608  # a number
             "AND rowid >= ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
         )
-        found += connection.exec_driver_sql(query, (terms, first, last, limit - len(found))).scalars()
+        some = connection.exec_driver_sql(query, (words, first, last, _FEW)).scalars().all()
+        if len(some) < _FEW:
+            found += _with_facets(connection, some, facets)
+        else:
+            wanted = (words + described, first, last, limit - len(found))
+            found += connection.exec_driver_sql(query, wanted).scalars()
         if begins <= first or len(found) >= limit:
             break
-    return found
+    return found[:limit]
+
+
+def _with_facets(
+    connection: Connection, numbers: Sequence[int], facets: Sequence[Sequence[str]]
+) -> Iterator[int]:
+    if not numbers:
+        return
+    places = ", ".join("?" * len(numbers))
+    query = f"SELECT id, facets FROM passages WHERE id IN ({places}) ORDER BY id DESC"  # noqa: S608  # signs
+    for number, described in connection.exec_driver_sql(query, tuple(numbers)):
+        there = set(described.split())
+        if all(not there.isdisjoint(some) for some in facets):
+            yield number
 
 
 def unswept(connection: Connection) -> Sequence[int]:

@@ -46,6 +46,9 @@ __all__ = [
 _OPEN_STATES = ("streaming", "interrupted")
 """States an answer may still be written in; ``interrupted`` too, because a second process that starts on
 the same history marks the first one's answers, and what the first still writes must not be lost."""
+_LONGEST_NAME = 255
+_ADD_TURN = insert(turns)
+_ADD_ANSWER = insert(answers)
 _ANSWER_COLUMNS = (
     answers.c.id,
     answers.c.text,
@@ -133,28 +136,30 @@ def insert_turn(  # noqa: PLR0917  # the columns of one row
     """Add a turn with its views, behind the last one if no position is given."""
     turn_id = new_id()
     place = next_position(connection, turns, turns.c.thread_id == thread_id) if position is None else position
-    connection.execute(
-        insert(turns).values(
-            id=turn_id,
-            thread_id=thread_id,
-            position=place,
-            question=question,
-            created=created,
-            salt=new_id(),
-        )
-    )
-    for number, view in enumerate(shown):
-        connection.execute(
-            insert(views).values(
-                turn_id=turn_id, position=number, view=view.view, render_digest=view.render_digest
-            )
-        )
-        for order, digest in enumerate(dict.fromkeys(view.images)):
-            connection.execute(
-                insert(view_images).values(turn_id=turn_id, position=number, place=order, digest=digest)
-            )
-    _adopt_study(connection, thread_id, turn_id)
+    values = {"id": turn_id, "thread_id": thread_id, "position": place, "question": question}
+    connection.execute(_ADD_TURN, {**values, "created": created, "salt": new_id()})
+    given = list(shown)
+    if given:
+        _insert_views(connection, turn_id, given)
+        _adopt_study(connection, thread_id, turn_id)
     return turn_id
+
+
+def _insert_views(connection: Connection, turn_id: str, shown: Sequence[StoredView]) -> None:
+    connection.execute(
+        insert(views),
+        [
+            {"turn_id": turn_id, "position": number, "view": one.view, "render_digest": one.render_digest}
+            for number, one in enumerate(shown)
+        ],
+    )
+    named = [
+        {"turn_id": turn_id, "position": number, "place": place, "digest": digest}
+        for number, one in enumerate(shown)
+        for place, digest in enumerate(dict.fromkeys(one.images))
+    ]
+    if named:
+        connection.execute(insert(view_images), named)
 
 
 def _adopt_study(connection: Connection, thread_id: str, turn_id: str) -> None:
@@ -181,20 +186,19 @@ def insert_answer(  # noqa: PLR0917  # the columns of one row
 ) -> str:
     """Begin an answer, after those the turn has."""
     answer_id = new_id()
-    connection.execute(
-        insert(answers).values(
-            id=answer_id,
-            turn_id=turn_id,
-            position=next_position(connection, answers, answers.c.turn_id == turn_id),
-            text="",
-            state="streaming",
-            backend=backend,
-            language=language,
-            started=now,
-            translation_of=translation_of,
-            salt=new_id(),
-        )
-    )
+    values = {
+        "id": answer_id,
+        "turn_id": turn_id,
+        "position": next_position(connection, answers, answers.c.turn_id == turn_id),
+        "text": "",
+        "state": "streaming",
+        "backend": backend[:_LONGEST_NAME],
+        "language": language,
+        "started": now,
+        "translation_of": translation_of,
+        "salt": new_id(),
+    }
+    connection.execute(_ADD_ANSWER, values)
     return answer_id
 
 

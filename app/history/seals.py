@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, bindparam, func, select
 
 from app.history.models import answers, audit, feedback, seals, turns, view_images, views
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import Connection, Row
 
 __all__ = ["Change", "Kind", "Seal", "first_changed", "list_digest", "row_seals", "thread_seals"]
 
@@ -42,6 +42,16 @@ _ANSWER: Final = (
     "started",
     "finished",
     "translation_of",
+)
+# written out once: every question and answer is sealed
+_IDS: Final = bindparam("ids", expanding=True)
+_TURNS: Final = select(turns).where(turns.c.id.in_(_IDS))
+_VIEWS: Final = select(views).where(views.c.turn_id.in_(_IDS)).order_by(views.c.position)
+_IMAGES: Final = select(view_images).where(view_images.c.turn_id.in_(_IDS)).order_by(view_images.c.place)
+_ANSWERS: Final = (
+    select(answers, turns.c.thread_id)
+    .join(turns, answers.c.turn_id == turns.c.id)
+    .where(answers.c.id.in_(_IDS), answers.c.state != "streaming")
 )
 _SOME: Final = 500
 """Rows read at a time: a statement takes about a thousand values."""
@@ -157,26 +167,24 @@ def _first_unsealed(connection: Connection) -> Change | None:
 
 def _turns(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     shown: dict[str, list[Any]] = {}
-    digests = _digests(connection, view_images.c.turn_id.in_(ids))
-    for row in connection.execute(select(views).where(views.c.turn_id.in_(ids)).order_by(views.c.position)):
+    digests = _digests(connection, ids)
+    for row in connection.execute(_VIEWS, {"ids": ids}):
         images = digests.get((row.turn_id, row.position), [])
         shown.setdefault(row.turn_id, []).append([row.position, row.view, row.render_digest, images])
-    for row in connection.execute(select(turns).where(turns.c.id.in_(ids))):
+    for row in connection.execute(_TURNS, {"ids": ids}):
         values = [row.id, row.thread_id, row.position, row.question, row.created, shown.get(row.id, [])]
         yield row.id, row.thread_id, _digest("turn", row.salt, values)
 
 
-def _digests(connection: Connection, which: ColumnElement[bool]) -> dict[tuple[str, int], list[str]]:
+def _digests(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
-    for row in connection.execute(select(view_images).where(which).order_by(view_images.c.place)):
+    for row in connection.execute(_IMAGES, {"ids": ids}):
         found.setdefault((row.turn_id, row.position), []).append(row.digest)
     return found
 
 
 def _answers(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    query = select(answers, turns.c.thread_id).join(turns, answers.c.turn_id == turns.c.id)
-    query = query.where(answers.c.id.in_(ids), answers.c.state != "streaming")
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(_ANSWERS, {"ids": ids}).mappings():
         yield row["id"], row["thread_id"], _digest("answer", row["salt"], [row[name] for name in _ANSWER])
 
 

@@ -120,10 +120,9 @@ class _Wanted:
 def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     """Numbers of the hits, by SQLite's full-text index."""
     star = "*" if wanted.match == "beginnings" else ""
-    owners = " OR ".join(f'"{owner}"' for owner in wanted.owners)
-    terms = [f"facets : ({owners})"] + [f'facets : "{facet}"' for facet in wanted.facets]
-    terms += [f'words : "{term}"{star}' for term in wanted.terms]
-    return parts.find(connection, " AND ".join(terms), wanted.first, wanted.last, wanted.limit)
+    terms = " AND ".join(f'words : "{term}"{star}' for term in wanted.terms)
+    facets = [wanted.owners, *([facet] for facet in wanted.facets)]
+    return parts.find(connection, terms, facets, wanted.first, wanted.last, wanted.limit)
 
 
 def _vectors(connection: Connection, wanted: _Wanted) -> Sequence[int]:
