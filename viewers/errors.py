@@ -30,9 +30,11 @@ The tree::
     ├── VolumeError                    slices that form no volume
     │   ├── GantryTiltError            they are sheared
     │   ├── MixedOrientationError      they are not parallel
+    │   ├── PlaneOutsideError          a plane that does not meet the volume
     │   ├── TooFewSlicesError
     │   └── UnevenSpacingError         one is missing, or they are not equally far apart
     ├── SlideBusyError                 a tile that is no longer waited for, or too many at once
+    ├── IdentityMapError               a map of pseudonyms that cannot be read
     └── StoredImageError               a stored image that is damaged or of another version
 
 ``str(error)`` is an English sentence. ``error.key`` and ``error.values`` let the application show the
@@ -53,6 +55,7 @@ __all__ = [
     "DecompressionBombError",
     "FrameOutOfRangeError",
     "GantryTiltError",
+    "IdentityMapError",
     "IntakeCancelledError",
     "IntakeError",
     "InvalidViewError",
@@ -65,6 +68,7 @@ __all__ = [
     "NotAnImageError",
     "OpenError",
     "OutsideReferenceError",
+    "PlaneOutsideError",
     "RegionOutOfBoundsError",
     "SlideBusyError",
     "StoredImageError",
@@ -311,6 +315,16 @@ class StoredImageError(ViewerError):
     template = "The stored image cannot be read: {reason}. Open the original file again."
 
 
+class IdentityMapError(ViewerError):
+    """A map of pseudonyms that is damaged, or its key is another."""
+
+    key = "viewers.identity_map"
+    template = (
+        "The map of pseudonyms cannot be read ({reason}): it is damaged, or this is not its key. "
+        "Give the key file it was written with."
+    )
+
+
 class ArchiveError(OpenError):
     """A zip archive that cannot be read."""
 
@@ -359,6 +373,16 @@ class MixedOrientationError(VolumeError):
     template = (
         "Other planes cannot be shown: {found} of {count} slices do not say how they lie or are not "
         "parallel to the first. Look at the slices one by one."
+    )
+
+
+class PlaneOutsideError(VolumeError):
+    """A plane that does not meet the volume."""
+
+    key = "viewers.plane_outside"
+    template = (
+        "The {plane} plane at {found} mm does not meet the images, which reach from {low} to {high} mm. "
+        "Choose a position between."
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from viewers.errors import VolumeError
+from viewers.errors import PlaneOutsideError, VolumeError
 from viewers.geometry import EdgeMarks, marks_from_letters
 from viewers.proportions import display_size
 
@@ -205,7 +205,7 @@ class Volume:
 
         Raises
         ------
-        VolumeError
+        PlaneOutsideError
             If the plane does not meet the volume.
         """
         position_mm = self._held(plane, position_mm)
@@ -216,7 +216,7 @@ class Volume:
         low, high = self._bounds[:, _AXES[plane][2]]
         half = min(self.spacing_mm) / 2
         if not low - half <= position_mm <= high + half:
-            raise VolumeError(reason=f"{plane} {position_mm:g} mm, {low:g}-{high:g} mm")
+            raise PlaneOutsideError(plane=plane, found=f"{position_mm:g}", low=f"{low:g}", high=f"{high:g}")
         return float(min(max(position_mm, low), high))
 
     def grid(self, plane: Plane) -> PlaneGrid:
@@ -253,13 +253,16 @@ class Volume:
 
         Raises
         ------
-        VolumeError
+        PlaneOutsideError
             If no plane of the volume lies in the slab.
         """
         positions = self.positions_mm(plane)
         inside = positions[(positions >= low_mm - 1e-6) & (positions <= high_mm + 1e-6)]
         if not inside.size:
-            raise VolumeError(reason=f"{plane} {low_mm:g}-{high_mm:g} mm")
+            low, high = positions[0], positions[-1]
+            raise PlaneOutsideError(
+                plane=plane, found=f"{low_mm:g}-{high_mm:g}", low=f"{low:g}", high=f"{high:g}"
+            )
         middle = float(inside[0] + inside[-1]) / 2
         if self._order is not None:
             return self._slab(plane, inside, middle, ufunc), inside.size

@@ -81,7 +81,7 @@ def test_planes_are_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert pixels.shape == (24, 12, 3)
         assert pixels[0, -1, 0] > pixels[-1, 0, 0]
     assert run(["render", str(tmp_path / "in"), str(target), "--plane", "axial", "--position", "99"]) == 1
-    assert "10-20 mm" in capsys.readouterr().err
+    assert "from 10 to 20 mm" in capsys.readouterr().err
 
 
 def test_what_is_rendered_is_what_the_page_shows(tmp_path: Path) -> None:

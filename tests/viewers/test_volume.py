@@ -10,6 +10,7 @@ from viewers.assembly import volume_of
 from viewers.errors import (
     GantryTiltError,
     MixedOrientationError,
+    PlaneOutsideError,
     TooFewSlicesError,
     TooLargeError,
     UnevenSpacingError,
@@ -135,7 +136,7 @@ def test_projection_is_the_largest_along_the_line(volume):
 
 def test_outside_is_refused(volume):
     """A position that misses the volume is an error with the numbers."""
-    with pytest.raises(VolumeError, match="axial 500 mm, 10-20 mm"):
+    with pytest.raises(PlaneOutsideError, match=r"axial plane at 500 mm .* from 10 to 20 mm"):
         volume().reslice("axial", 500)
 
 
