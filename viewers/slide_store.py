@@ -4,8 +4,9 @@ What is kept is an allow-list, as for every other image. Of TIFF and DICOM slide
 new folder is written: ``slide.json`` (sizes, microns per pixel, findings), ``tiles.bin`` (every tile of
 every level), ``index.bin`` (of each tile its offset and length, little-endian int64) and
 ``profile.icc`` if colours need one. JPEG and JPEG 2000 tiles are copied as the scanner made them, without
-comments and application data; others become lossless PNG. Labels, macro images, thumbnails and all text of
-headers stay behind. Levels of less detail are added where they are missing.
+comments and application data; others become lossless PNG, or JPEG where OpenSlide had to read them. Labels,
+macro images, thumbnails and all text of headers stay behind. Levels of less detail are added where they are
+missing.
 
 Scanners' own formats that only OpenSlide reads (MRXS, NDPI, SCN, VMS, BIF and others) cannot be taken apart
 this way: their files are kept under new names in ``original/``, with the finding ``original_kept``, since
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["is_stored_slide", "keep", "load"]
 
 _RECORD: Final = "slide.json"
+_REDRAWN: Final = frozenset({"aperio", "generic-tiff"})
+"""Kinds whose original is never kept: where their tiles cannot be copied they are drawn anew."""
 _RENAMING = threading.Lock()
 _DAMAGED: Final = (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, RecursionError)
 
@@ -73,7 +76,7 @@ def keep(slide: Slide, parent: Path | str, progress: Callable[[float], None] | N
     made = Path(tempfile.mkdtemp(prefix=".slide.", dir=home))
     try:
         tell = progress or (lambda _: None)
-        original = isinstance(slide.source, OpenSlidePixels)
+        original = isinstance(slide.source, OpenSlidePixels) and slide.vendor not in _REDRAWN
         stored = _keep_original(slide, made) if original else write_tiles(slide, made, tell)
         _write_record(made, stored)
         return _put(made, home / stored.digest)

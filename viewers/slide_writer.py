@@ -16,6 +16,7 @@ import numpy as np
 
 from viewers.findings import Finding, finding
 from viewers.geometry import Region, SizePx
+from viewers.openers.flat import FlatPixels
 from viewers.openers.tiled import Coding, ReadAt, TileGrid, Tiles, clean, decoder
 from viewers.scaled import read_scaled
 from viewers.slide import Level, Slide, SlideFacts
@@ -99,7 +100,8 @@ class _Writer:
                 self._cut(number, level, grid)
 
     def _cut(self, number: int, level: Level, grid: TileGrid | None) -> None:
-        lossy = grid is not None and grid.coding.name == "jpeg"
+        # What is not one of our own kinds of pixels comes from OpenSlide, which reads what was compressed.
+        lossy = grid.coding.name == "jpeg" if grid else not isinstance(self._slide.source, FlatPixels)
         coding = Coding("jpeg", ycbcr=True) if lossy else Coding("png")
         square = replace(level, tile=SizePx(self._side, self._side))
         self._all += _tiles(level.size, square.tile)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import imagecodecs
 import numpy as np
 import tifffile
@@ -12,7 +14,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
-WIDTH, HEIGHT = 1300, 900
+WIDTH, HEIGHT = 660, 460
 TILE = 256
 NAME = "YILMAZ^AYSE"
 """A name that must come out of no opener."""
@@ -27,14 +29,15 @@ APERIO = (
 )
 OME = (
     '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0" '
-    'Name="' + NAME + '"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="1300" SizeY="900" '
+    'Name="' + NAME + '"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="660" SizeY="460" '
     'SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="0.25" PhysicalSizeXUnit="µm" PhysicalSizeY="250" '
     'PhysicalSizeYUnit="nm"><Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData/></Pixels></Image></OME>'
 )
 
 
+@functools.cache
 def tissue(width=WIDTH, height=HEIGHT):
-    """A picture that differs everywhere and has no sharp edges: RGB, shape (rows, columns, 3)."""
+    """Draw a picture that differs everywhere and has no sharp edges: RGB, shape (rows, columns, 3)."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     rgb = np.stack(
         [
@@ -44,7 +47,9 @@ def tissue(width=WIDTH, height=HEIGHT):
         ],
         axis=-1,
     )
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    rgb = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    rgb.setflags(write=False)
+    return rgb
 
 
 def reduced(rgb, factor):
@@ -62,23 +67,26 @@ def tiles_of(rgb, tile=TILE):
 
 
 def write_tiff(path, factors=(1, 2, 4), *, compression="jpeg", rgb=None, description=None, **options):
-    """A pyramid of tiled pages; with ``subifds=True`` the smaller ones stand in SubIFDs."""
+    """Write a pyramid of tiled pages; with ``subifds=True`` the smaller ones stand in SubIFDs."""
     rgb = tissue() if rgb is None else rgb
     subifds = options.pop("subifds", False)
     common = {"tile": (TILE, TILE), "photometric": "rgb", "compression": compression, "metadata": None}
     if compression == "jpeg":
         common |= {"compressionargs": {"level": 95}, "subsampling": (1, 1)}
-    with tifffile.TiffWriter(path, bigtiff=options.pop("bigtiff", False)) as writer:
+    order = options.pop("byteorder", None)
+    with tifffile.TiffWriter(path, bigtiff=options.pop("bigtiff", False), byteorder=order) as writer:
         for factor in factors:
             extra = {"subfiletype": 0 if factor == 1 else 1}
             if factor == 1:
                 extra |= {"description": description, "subifds": len(factors) - 1 if subifds else 0}
-            writer.write(reduced(rgb, factor), **common, **extra, **options)
+            level = reduced(rgb, factor)
+            apart = options.get("planarconfig") == 2
+            writer.write(np.moveaxis(level, 2, 0) if apart else level, **common, **extra, **options)
     return path
 
 
 def write_aperio(path, *, rgb=None, profile=None):
-    """What an Aperio scanner writes: levels, a thumbnail in strips, a label, a macro image."""
+    """Write what an Aperio scanner does: levels, a thumbnail in strips, a label, a macro image."""
     rgb = tissue() if rgb is None else rgb
     height, width = rgb.shape[:2]
     levels = {
@@ -102,7 +110,7 @@ def write_aperio(path, *, rgb=None, profile=None):
 
 
 def write_ome(path, **options):
-    """An OME-TIFF whose levels stand in SubIFDs."""
+    """Write an OME-TIFF whose levels stand in SubIFDs."""
     return write_tiff(path, subifds=True, description=OME.encode(), **options)
 
 
@@ -184,8 +192,8 @@ def _put_frames(dataset, frames, syntax, *, extended=False):
 
 
 def _scattered(dataset, frames, columns):
-    """Frames in another order with their places; the first tile is left out."""
-    order = [number for number in range(len(frames))][:0:-1]
+    """Frames in another order with their places; the first tile is left out if there are more."""
+    order = list(range(len(frames)))[:0:-1] or [0]
     groups = []
     for number in order:
         position, group = Dataset(), Dataset()
@@ -198,7 +206,7 @@ def _scattered(dataset, frames, columns):
 
 
 def write_wsm(folder, syntax=JPEG, *, rgb=None, spread=False, **options):
-    """A DICOM slide: a file for each level and one for the label; ``spread`` over folders of their own."""
+    """Write a DICOM slide: a file for each level and the label; ``spread`` over folders of their own."""
     rgb = tissue() if rgb is None else rgb
     uids = {"study": generate_uid(), "series": generate_uid(), "frame": generate_uid()}
     for number, (factor, kind) in enumerate(((1, "VOLUME"), (2, "VOLUME"), (4, "VOLUME"), (8, "LABEL"))):
@@ -230,7 +238,7 @@ def write_concatenation(folder, rgb=None):
 
 
 def wide_profile():
-    """An ICC profile whose colours are not sRGB: the same primaries without a tone curve."""
+    """Make an ICC profile whose colours are not sRGB: the same primaries without a tone curve."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for number in range(int.from_bytes(profile[128:132], "big")):
         entry = 132 + 12 * number
@@ -241,7 +249,7 @@ def wide_profile():
 
 
 def write_huge(path, width=100_000, height=80_000, factors=(1, 2, 4, 8, 16, 32, 64, 128)):
-    """A pyramid of any size in about 3 MB: a BigTIFF whose tiles all point to the same few JPEGs."""
+    """Write a pyramid of any size in about 3 MB: its tiles all point to the same few JPEGs."""
     jpegs = [
         imagecodecs.jpeg8_encode(tile, 80, colorspace="RGB", subsampling="420")
         for tile in list(tiles_of(tissue(1024, 1024)))
@@ -262,7 +270,9 @@ def write_huge(path, width=100_000, height=80_000, factors=(1, 2, 4, 8, 16, 32, 
 def _write_page(stream, size, places, link, *, reduced):
     """One IFD of a BigTIFF; returns where the next one's place is to be written."""
     columns, rows = (-(-side // TILE) for side in size)
-    chosen = np.array(places, "<u8")[(np.arange(rows)[:, None] * 7 + np.arange(columns)).ravel() % len(places)]
+    chosen = np.array(places, "<u8")[
+        (np.arange(rows)[:, None] * 7 + np.arange(columns)).ravel() % len(places)
+    ]
     arrays = {324: chosen[:, 0].astype("<u8"), 325: chosen[:, 1].astype("<u4")}
     values = {
         254: (4, int(reduced)),
@@ -302,7 +312,7 @@ def _write_page(stream, size, places, link, *, reduced):
 
 
 def _put_array(stream, array):
-    """An array's bytes, in the entry itself when they fit there."""
+    """Return an array's bytes, or their place when they do not fit into the entry itself."""
     raw = array.tobytes()
     if len(raw) <= 8:
         return raw.ljust(8, b"\0")
