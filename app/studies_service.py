@@ -192,7 +192,7 @@ class StudiesService:
         return upload
 
     def cancel(self, owner: str, upload_id: str) -> None:
-        """Give an upload up; series that can be shown already stay.
+        """Give an upload up, or be done with one that was read; series that can be shown already stay.
 
         Raises
         ------
@@ -204,6 +204,8 @@ class StudiesService:
         if upload.state == "receiving":
             upload.state = "cancelled"
             shutil.rmtree(upload.folder, ignore_errors=True)
+        elif upload.state == "done":
+            self._drop_first(upload)
 
     def _read(self, upload: StudyUpload) -> None:
         """Read one upload to its end; the work of a thread of its own."""
@@ -233,7 +235,6 @@ class StudiesService:
             cancel=upload.cancel,
         )
         self._keep(upload, (series for study in read.studies for series in study.series))
-        self._drop_first(upload, read)
         return read
 
     def _told(self, upload: StudyUpload, progress: StudyProgress) -> None:
@@ -264,11 +265,13 @@ class StudiesService:
             self._store.add_image(upload.owner, digest, self._label(image), study=study)
         upload.kept.add(digest)
 
-    def _drop_first(self, upload: StudyUpload, read: StudiesRead) -> None:
+    def _drop_first(self, upload: StudyUpload) -> None:
         """Forget the image shown while the rest was read, unless it is a series or was asked about."""
-        series = {one.digest for study in read.studies for one in study.series}
+        studies = upload.read.studies if upload.read is not None else ()
+        series = {one.digest for study in studies for one in study.series}
         if upload.first is not None and upload.first not in series:
             self.release(upload.owner, [upload.first])
+            upload.first = None
 
     def release(self, owner: str, digests: Iterable[str]) -> None:
         """Delete those of an owner's images that no conversation of theirs shows."""
@@ -332,12 +335,17 @@ class StudiesService:
         """Forget what ended long ago, and give up what nobody has touched for as long."""
         now = time.monotonic()
         with self._lock:
-            old = [one for one in self._uploads.values() if now - one.touched > _FORGOTTEN_S]
+            # one that is being read ends by the limits of the process that reads it
+            old = [
+                one
+                for one in self._uploads.values()
+                if now - one.touched > _FORGOTTEN_S and one.state != "reading"
+            ]
             for upload in old:
-                if upload.state == "reading":
-                    continue  # it ends by the limits of the process that reads it
                 del self._uploads[upload.id]
-                shutil.rmtree(upload.folder, ignore_errors=True)
+        for upload in old:
+            shutil.rmtree(upload.folder, ignore_errors=True)
+            self._drop_first(upload)
 
 
 def _is_open(upload: StudyUpload) -> bool:

@@ -60,19 +60,25 @@ export function mountViewer(element) {
       if (state.state === "sending") { say(tCount("ui.sending_files", files.length), state.sent); return; }
       const share = state.total ? state.done / state.total : null;
       say(state.stage === "storing" ? t("ui.storing_study") : t("ui.reading_study", { done: state.done, total: state.total }), share);
-      if (state.first && !first) { first = state.first; show(first); }
+      if (state.first && !first) { first = state.first; showFirst(first); }
       for (const { digest } of state.series) meet(digest);
     };
     const meet = (digest) => {
       if (!digest || met.has(digest)) return;
       met.add(digest);
+      if (viewer.images.has(digest)) delete viewer.images.get(digest).alone;
       viewer.info(digest).catch(() => {});
+    };
+    const showFirst = async (digest) => {
+      const image = await viewer.info(digest).catch(() => null);
+      if (image && !met.has(digest)) { image.alone = true; await viewer.show(image.default_view, { open: true }); }
     };
     const show = async (digest) => viewer.show((await viewer.info(digest)).default_view, { open: true });
     const state = await uploadStudy(files, told, signal);
     for (const { digest } of state.series) if (digest) await viewer.info(digest).catch(() => {});
     report(state, files);
     await settle(state, first, show);
+    state.release?.();
   };
 
   /** Go from the image that was shown alone to the largest series, unless the reader has moved on. */
@@ -120,7 +126,7 @@ export function mountViewer(element) {
   const draw = () => {
     const shown = viewer.view();
     const digests = shown ? digestsOf(shown) : [];
-    const images = [...viewer.images.values()];
+    const images = [...viewer.images.values()].filter((one) => !one.alone); // one slice, until its series is there
     part("drop-hint").hidden = Boolean(shown);
     strip.hidden = images.length < 2;
     const stamp = JSON.stringify([document.documentElement.lang, images.map((one) => one.digest), digests]);

@@ -19,7 +19,7 @@ export function mountFooter(element, study) {
   projection.addEventListener("change", () => study.slab({ projection: projection.value }));
   thickness.addEventListener("input", () => study.slab({ thickness_mm: Number(thickness.value) }));
 
-  const indexOf = ({ place, grid }) => (place?.plane ? planeIndex(grid, place.plane.position_mm) : place?.frame ?? 0);
+  const indexOf = ({ place, grid }) => (place?.plane ? (grid ? planeIndex(grid, place.plane.position_mm) : 0) : place?.frame ?? 0);
   const countOf = ({ image, place, grid }) => (place?.plane ? grid?.count ?? 1 : image?.frames ?? 1);
 
   /** Rates to choose from: the image's own first. */

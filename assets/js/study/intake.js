@@ -42,7 +42,8 @@ export async function isStudy(files, hasFolder) {
 
 /**
  * Send files and follow how they are read. `told(state)` is given what the server says, with `sent` (0 to 1) while
- * files travel. Resolves to the last state; `signal` gives up.
+ * files travel. Resolves to the last state, whose `release()` is called when its `first` is not shown any more;
+ * `signal` gives up.
  */
 export async function uploadStudy(files, told, signal) {
   const { id } = await json("studies", {});
@@ -56,7 +57,7 @@ export async function uploadStudy(files, told, signal) {
       await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
       state = await json(`studies/${id}`);
     }
-    return state;
+    return { ...state, release: giveUp };
   } catch (error) {
     giveUp();
     if (signal.aborted) return { state: "cancelled", series: [], findings: [], first: null, error: null };

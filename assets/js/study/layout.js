@@ -11,6 +11,7 @@ export class Layout {
     this.events = events;
     this.chosen = chosen;
     this.panes = [];
+    this.active = null;
     this.set("single");
   }
 

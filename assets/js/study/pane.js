@@ -28,8 +28,9 @@ export class Pane {
     this.changed = changed;
     this.words = new Uint32Array(65536);
     this.image = null;
+    this.geometry = null; // where the image lies, once it is known
     this.clear();
-    this.observer = new ResizeObserver(() => this.painter.resize());
+    this.observer = new ResizeObserver(() => { this.painter.resize(); if (this.loaded) this.texts(); });
     this.observer.observe(this.canvas);
   }
 
@@ -58,7 +59,7 @@ export class Pane {
 
   /** Be exactly at a view of an image. */
   async show(image, view) {
-    if (this.image?.digest !== image.digest) { this.clear(); this.painter.zoom = 1; this.painter.pan = [0, 0]; }
+    if (this.image?.digest !== image.digest) { this.clear(); this.painter.zoom = 1; this.painter.pan = [0, 0]; this.geometry = null; }
     this.image = image;
     const look = { window: view.window, voiLut: view.voi_lut ?? null, inverted: view.inverted, rule: view.rule ?? null };
     const turn = { rotation: view.rotation ?? 0, flipped: view.flipped ?? false };
@@ -96,6 +97,9 @@ export class Pane {
     const window = named.voi_lut === null ? { center: named.center, width: named.width, function: named.function, name: named.name } : null;
     this.look = { ...this.look, window, voiLut: named.voi_lut, rule: null };
   }
+
+  /** Positions of the kind of plane on screen, once they are known. */
+  get grid() { return this.place?.plane ? this.geometry?.planes[this.place.plane.plane] ?? null : null; }
 
   get aspect() { return this.loaded.meta.pixel_aspect; }
   get columns() { return this.loaded.meta.width; }

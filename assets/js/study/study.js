@@ -118,16 +118,13 @@ export class Study {
   /** Learn where an image lies: which planes it has, when its frames were taken. */
   async #locate(pane) {
     const { image } = pane;
-    if (image.frames < 2) { pane.geometry = null; pane.grid = null; this.refresh(); return; }
+    if (image.frames < 2) { this.refresh(); return; }
     const geometry = await geometryOf(image.digest).catch(() => null);
     if (pane.image !== image) return;
     pane.geometry = geometry;
-    this.#grids(pane);
     pane.texts();
     this.refresh();
   }
-
-  #grids(pane) { pane.grid = pane.place?.plane ? pane.geometry?.planes[pane.place.plane.plane] ?? null : null; }
 
   close() {
     this.cine.stop();
@@ -165,11 +162,13 @@ export class Study {
     this.setLayout("mpr");
     this.setTool("crosshair");
     // the three planes, then the slices as they were taken
-    const [own, ...others] = this.layout.panes;
     const order = [...PLANES.map((plane) => ({ frame, plane: planeAt(geometry, plane, point) })), { frame, plane: null }];
-    for (const pane of [own, ...others]) pane.geometry = geometry;
-    await Promise.all(this.layout.panes.map((pane, at) => pane.show(active.image, { ...view, ...order[at] })));
-    for (const pane of this.layout.panes) { pane.painter.fit(); this.#grids(pane); pane.texts(); }
+    await Promise.all(this.layout.panes.map((pane, at) => {
+      const shown = pane.show(active.image, { ...view, ...order[at] });
+      pane.geometry = geometry;
+      return shown;
+    }));
+    for (const pane of this.layout.panes) { pane.painter.fit(); pane.texts(); }
     this.#link(null, point);
     this.refresh();
   }
@@ -257,6 +256,7 @@ export class Study {
     if (!pane.image || !pane.loaded) return;
     const count = this.#count(pane);
     const wanted = pane.wanted ?? pane.place;
+    if (wanted.plane && !pane.grid) return;
     const at = wanted.plane ? planeIndex(pane.grid, wanted.plane.position_mm) : wanted.frame;
     const next = wrap ? (at + by) % count : Math.min(Math.max(at + by, 0), count - 1);
     if (next === at) return;
@@ -283,7 +283,7 @@ export class Study {
     const pane = this.layout.active;
     const count = this.#count(pane);
     const place = pane.wanted ?? pane.place;
-    if (!place || count < 2) return;
+    if (!place || count < 2 || (place.plane && !pane.grid)) return;
     const at = place.plane ? planeIndex(pane.grid, place.plane.position_mm) : place.frame;
     const room = place.plane ? PLANES_AHEAD * 2 : roomFor(pane.loaded?.size ?? 1);
     const places = [];
@@ -339,8 +339,9 @@ export class Study {
 
   /** Bring bar, slider and findings up to the active pane. */
   refresh() {
-    this.toolbar?.draw();
-    this.footer?.draw();
+    if (!this.toolbar) return; // the first pane is made before the bar
+    this.toolbar.draw();
+    this.footer.draw();
     this.#findings();
   }
 
