@@ -56,4 +56,8 @@ export function groundingNote({ difference, level, sentences }) {
 const gauge = (level) => el("span", { class: "gauge", "data-level": level, "aria-label": t(`ui.grounding.${level}`), role: "img" },
   ...[1, 2, 3].map((bar) => el("i", { class: bar <= LEVELS[level] ? "on" : null })));
 
-const number = (value) => el("span", { class: "nats", dir: "ltr", title: t("ui.grounding.unit") }, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+const number = (value) => {
+  const digits = Math.abs(value).toFixed(2);
+  const sign = digits === "0.00" ? "" : value < 0 ? "−" : "+";
+  return el("span", { class: "nats", dir: "ltr", title: t("ui.grounding.unit") }, sign + digits);
+};
