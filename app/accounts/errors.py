@@ -12,6 +12,11 @@ __all__ = [
     "LastAdministratorError",
     "PasswordUnfitError",
     "ProviderError",
+    "ProviderExpiredError",
+    "ProviderInvalidError",
+    "ProviderRefusedError",
+    "ProviderRoleError",
+    "ProviderUnreachableError",
     "QuotaError",
     "RateExceededError",
     "SignInDelayedError",
@@ -120,4 +125,55 @@ class ProviderError(AccountError):
     key = "account.provider"
     template = (
         "Signing in with your organisation did not work: {reason}. Try again, or ask your administrator."
+    )
+
+
+class ProviderUnreachableError(ProviderError):
+    """The organisation's sign-in is not there, or answers otherwise than it should."""
+
+    key = "account.provider_unreachable"
+    template = (
+        "Signing in with your organisation did not work: "
+        "the sign-in service did not answer as expected. Try again, or ask your administrator."
+    )
+
+
+class ProviderRefusedError(ProviderError):
+    """The organisation's sign-in said no."""
+
+    key = "account.provider_refused"
+    template = (
+        "Signing in with your organisation did not work: "
+        "the sign-in service refused it, or it was cancelled. Try again, or ask your administrator."
+    )
+
+
+class ProviderInvalidError(ProviderError):
+    """What the organisation's sign-in said cannot be believed."""
+
+    key = "account.provider_invalid"
+    template = (
+        "Signing in with your organisation did not work: "
+        "what the sign-in service said could not be verified. Try again, or ask your administrator."
+    )
+
+
+class ProviderRoleError(ProviderError):
+    """Somebody of the organisation who has no role here."""
+
+    key = "account.provider_role"
+    template = (
+        "Signing in with your organisation did not work: "
+        "your organisation has not given you access to this application. "
+        "Try again, or ask your administrator."
+    )
+
+
+class ProviderExpiredError(ProviderError):
+    """An answer that was not asked for, by this browser or in this time."""
+
+    key = "account.provider_expired"
+    template = (
+        "Signing in with your organisation did not work: "
+        "it took too long, or was begun in another browser. Try again, or ask your administrator."
     )
