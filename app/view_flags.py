@@ -107,7 +107,7 @@ def opened_view(settings: Settings, options: argparse.Namespace) -> Iterator[tup
     from viewers.errors import FrameOutOfRangeError
     from viewers.view import default_view
 
-    with _opened(settings, options.image, options.series) as image:
+    with _opened(settings, options) as image:
         if not 1 <= options.frame <= image.frame_count:
             raise FrameOutOfRangeError(found=options.frame, count=image.frame_count)
         plane = _plane(image, options) if options.plane else None
@@ -115,9 +115,10 @@ def opened_view(settings: Settings, options: argparse.Namespace) -> Iterator[tup
 
 
 @contextmanager
-def _opened(settings: Settings, source: Path, series: str | None) -> Iterator[Image]:
+def _opened(settings: Settings, options: argparse.Namespace) -> Iterator[Image]:
     from app.studies import chosen, read
 
+    source: Path = options.image
     if source.name.endswith((".nii", ".nii.gz")):
         from viewers.nifti import read_nifti
         from viewers.planes import volume_image
@@ -126,7 +127,7 @@ def _opened(settings: Settings, source: Path, series: str | None) -> Iterator[Im
         yield volume_image(read_nifti(source))
     elif source.is_dir() or source.suffix.lower() == ".zip":
         with read(settings, source) as (studies, _):
-            yield chosen(studies, series).open()
+            yield chosen(studies, options.series, volume=bool(options.plane)).open()
     else:
         from viewers.intake import open_image
 

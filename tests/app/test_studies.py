@@ -106,6 +106,19 @@ def test_what_is_rendered_is_what_the_page_shows(tmp_path: Path) -> None:
             run(["render", str(tmp_path / "in"), str(target), f"--rule={wrong}"])
 
 
+def test_a_plane_is_of_the_largest_series_that_forms_a_volume(tmp_path: Path) -> None:
+    """A longer series with uneven slices does not stand in the way, unless it is asked for."""
+    write_series(tmp_path / "in")
+    offsets = [0, 1, 2, 4, 8, 9, 10, 11, 13]
+    write_series(tmp_path / "in", count=9, offsets=offsets, series="1.2.3.9", shape=(20, 20))
+    target = tmp_path / "out.png"
+    assert run(["render", str(tmp_path / "in"), str(target), "--plane=axial"]) == 0
+    assert np.asarray(Pillow.open(target)).shape == (16, 12)
+    assert run(["volume", str(tmp_path / "in"), str(tmp_path / "out.nii")]) == 0
+    assert run(["render", str(tmp_path / "in"), str(target)]) == 0
+    assert np.asarray(Pillow.open(target)).shape == (32, 20)
+
+
 def test_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A length on a coronal plane, as JSON; points outside are an error with the limits."""
     write_series(tmp_path / "in", count=9)
@@ -134,3 +147,23 @@ def test_files_are_deidentified(tmp_path: Path, capsys: pytest.CaptureFixture[st
     key = tmp_path / "data" / "pseudonyms.key"
     assert key.stat().st_size == 32
     assert key.stat().st_mode & 0o077 == 0
+
+
+def test_a_pseudonym_leads_back_with_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only with --map is anything remembered; the map needs its key, which may lie elsewhere."""
+    write_series(tmp_path / "in", count=1)
+    key = ["--map-key", str(tmp_path / "elsewhere" / "key")]
+    write = ["deidentify", str(tmp_path / "in"), str(tmp_path / "out")]
+    assert run(write) == 0
+    assert not (tmp_path / "data" / "identities.map").exists()
+    assert run([*write, "--map", "--shift-dates", *key]) == 0
+    made = pydicom.dcmread(tmp_path / "out" / "000001.dcm")
+    assert run(["reidentify", str(made.PatientID), *key]) == 0
+    out = capsys.readouterr().out
+    assert "PatientID: ID-ZZ-77" in out
+    assert "PatientName: Nobody^Known" in out
+    assert run(["reidentify", str(made.StudyInstanceUID), *key]) == 0
+    assert capsys.readouterr().out.strip() == "1.2.3.1"
+    assert run(["reidentify", "P-0", *key]) == 1
+    assert run(["reidentify", str(made.PatientID)]) == 1
+    assert b"ID-ZZ" not in (tmp_path / "data" / "identities.map").read_bytes()
