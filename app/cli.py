@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.deidentify_command import add_commands as add_deidentify_commands
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
@@ -110,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     render.set_defaults(command=_render)
     add_measure_command(commands, common, view)
     add_study_commands(commands, common)
+    add_deidentify_commands(commands, common)
     add_slide_command(commands, common)
     doctor = commands.add_parser(
         "doctor", parents=[common, model], help="check this computer, and say what to do"

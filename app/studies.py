@@ -1,4 +1,4 @@
-"""Commands for whole studies: list what is in a folder or archive, write a volume, de-identify files.
+"""Commands for whole studies: list what is in a folder or archive, write a volume.
 
 The same code as the page uses. Only what a command needs is imported when it runs.
 """
@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import secrets
-import sys
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from app.settings import Settings
-    from viewers.deid import Policy
     from viewers.findings import Finding
     from viewers.series import Series
     from viewers.stack import SlicePlane
@@ -30,7 +25,7 @@ __all__ = ["add_commands", "chosen", "read"]
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``studies``, ``volume`` and ``deidentify`` to the parser of all commands."""
+    """Add ``studies`` and ``volume`` to the parser of all commands."""
     studies = commands.add_parser(
         "studies", parents=[common], help="list the studies and series of a folder or zip"
     )
@@ -42,33 +37,12 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     volume.add_argument("output", type=_nifti_name, metavar="OUT.nii.gz")
     volume.add_argument("--series", metavar="ID", help="as listed by studies; the largest by default")
     volume.set_defaults(command=_volume)
-    deidentify = commands.add_parser(
-        "deidentify", parents=[common], help="write de-identified copies of DICOM files"
-    )
-    deidentify.add_argument("source", type=Path, metavar="IN", help="a file, folder or zip")
-    deidentify.add_argument("output", type=Path, metavar="OUT", help="a folder; files get new names")
-    deidentify.add_argument("--shift-dates", action="store_true", help="move dates instead of removing them")
-    deidentify.add_argument(
-        "--keep-pixels", action="store_true", help="do not blacken ultrasound outside its regions"
-    )
-    deidentify.set_defaults(command=_deidentify)
 
 
 def _nifti_name(text: str) -> Path:
     if not text.endswith((".nii", ".nii.gz")):
         raise argparse.ArgumentTypeError(f"expected a name that ends in .nii or .nii.gz, found {text!r}")
     return Path(text)
-
-
-def _key(settings: Settings) -> bytes:
-    """Secret of this installation for pseudonyms; made once, readable by its owner only."""
-    path = settings.folder / "pseudonyms.key"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(32))
-    return path.read_bytes()
 
 
 @contextmanager
@@ -79,10 +53,11 @@ def read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...], 
     ------
     ViewerError, OSError
     """
+    from app.pseudonym_key import pseudonym_key
     from viewers.study import read_studies
 
     source.stat()  # a missing source is an error of the operating system that names it
-    reader, studies = read_studies(source, key=_key(settings))
+    reader, studies = read_studies(source, key=pseudonym_key(settings))
     with reader:
         yield studies, reader.findings
 
@@ -170,8 +145,8 @@ def _summary(series: Series) -> str:
     return "  ".join(piece for piece in pieces if piece)
 
 
-def chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
-    """Find the series of an id, or the largest.
+def chosen(studies: tuple[Study, ...], wanted: str | None, *, volume: bool = False) -> Series:
+    """Find the series of an id, or the largest; with ``volume``, the largest that forms one, if any does.
 
     Raises
     ------
@@ -183,7 +158,17 @@ def chosen(studies: tuple[Study, ...], wanted: str | None) -> Series:
     found = [series for study in studies for series in study.series if wanted in (None, series.id)]
     if not found:
         raise VolumeError(reason=f"0 series {(wanted or '')[:16]}".strip())
-    return max(found, key=lambda series: series.frame_count)
+    return max(found, key=lambda series: (volume and _is_volume(series), series.frame_count))
+
+
+def _is_volume(series: Series) -> bool:
+    from viewers.errors import VolumeError
+
+    try:
+        series.stack.check()
+    except VolumeError:
+        return False
+    return not series.is_color
 
 
 @contextmanager
@@ -196,7 +181,7 @@ def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) 
         yield read_nifti(source)
         return
     with read(settings, source) as (studies, _):
-        yield volume_of(chosen(studies, wanted))
+        yield volume_of(chosen(studies, wanted, volume=True))
 
 
 def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> int:
@@ -205,52 +190,3 @@ def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> 
     with _opened_volume(settings, options.source, options.series) as volume:
         write_nifti(volume, options.output)
     return 0
-
-
-def _deidentify(settings: Settings, options: argparse.Namespace, language: str) -> int:
-    from app.errors import user_text
-    from i18n.catalogue import Catalogue
-    from viewers.archive import FileWalk
-    from viewers.deid import Policy
-    from viewers.errors import OpenError
-    from viewers.limits import Limits
-
-    options.source.stat()
-    options.output.mkdir(parents=True, exist_ok=True)
-    policy = Policy(_key(settings), shift_dates=options.shift_dates, mask_regions=not options.keep_pixels)
-    texts, failed = Catalogue(), 0
-    with tempfile.TemporaryDirectory(prefix="bimedix2-") as scratch:
-        walk = FileWalk(options.source, Path(scratch), Limits())
-        for file in walk:
-            target = options.output / f"{file.index:06d}.dcm"
-            try:
-                findings = _write_deidentified(file.path, target, policy)
-            except (OpenError, ValueError) as error:
-                failed += 1
-                print(f"{file.index}: {user_text(error, language)}", file=sys.stderr)
-                continue
-            for found in findings:
-                print(f"{target.name}: {texts.text(found.key, language, **found.values)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _write_deidentified(source: Path, target: Path, policy: Policy) -> tuple[Finding, ...]:
-    from viewers.dataset import parse
-    from viewers.deid import deidentify
-    from viewers.limits import Limits
-    from viewers.silence import collected_warnings
-
-    limits = Limits()
-    raw = source.read_bytes()[: limits.file_bytes]
-    with collected_warnings():
-        parsed = parse(raw, limits)
-        dataset = parsed.dataset
-        if not hasattr(dataset, "file_meta"):
-            from pydicom.dataset import FileMetaDataset
-
-            dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = parsed.transfer_syntax
-    made = deidentify(dataset, policy, limits)
-    with collected_warnings():
-        made.dataset.save_as(target, enforce_file_format=True)
-    return made.findings

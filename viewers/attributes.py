@@ -88,7 +88,7 @@ def get(dataset: Dataset, keyword: str) -> Any:
 def _several(value: Any) -> list[Any]:
     if value is None:
         return []
-    if isinstance(value, str | bytes | int | float) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | bytes | int | float | PersonName) or not hasattr(value, "__iter__"):
         return [value]
     return list(value)
 

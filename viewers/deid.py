@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from viewers.limits import Limits
 
-__all__ = ["Deidentified", "Policy", "deidentify", "describe"]
+__all__ = ["Deidentified", "Patient", "Policy", "deidentify", "describe", "patient_of", "pseudonymous_uid"]
 
 _RULES: Final = "dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c"
 _METHOD: Final = "BiMediX2 Workstation: DICOM PS3.15 2026c basic profile"
@@ -167,7 +167,7 @@ def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -
 
 def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> Deidentified:
     try:
-        work = _Work(policy, _patient(dataset, policy))
+        work = _Work(policy, patient_of(dataset, policy))
         made = work.cleaned(dataset)
         _set_file_meta(made, dataset, work)
     except PARSER_FAILURES as error:
@@ -258,17 +258,29 @@ def _keyed(policy: Policy, kind: str, text: str) -> bytes:
     return hmac.new(policy.key, f"{kind}\0{text}".encode(), hashlib.sha256).digest()
 
 
-def _patient(dataset: Dataset, policy: Policy) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What stands for a patient."""
+
+    pseudonym: str
+    days: int
+    """Dates are moved into the past by so many days, where they are moved: 1 to 3650."""
+
+
+def patient_of(dataset: Dataset, policy: Policy) -> Patient:
     """Return what stands for the patient: keyed from the identifier, else the name and the date of birth."""
     identifier = "".join(texts(dataset, "PatientID"))
-    if identifier:
-        return _keyed(policy, "patient", identifier)
     name = "^".join(texts(dataset, "PatientName")).upper()
-    born = "".join(texts(dataset, "PatientBirthDate"))
-    # Without any of the three nothing says that two studies are of one patient.
-    return _keyed(
-        policy, "patient name", f"{name}\0{born}" if name else "".join(texts(dataset, "StudyInstanceUID"))
-    )
+    if identifier:
+        keyed = _keyed(policy, "patient", identifier)
+    elif name:
+        born = "".join(texts(dataset, "PatientBirthDate"))
+        keyed = _keyed(policy, "patient name", f"{name}\0{born}")
+    else:
+        # Without any of the three nothing says that two studies are of one patient.
+        keyed = _keyed(policy, "patient name", "".join(texts(dataset, "StudyInstanceUID")))
+    days = 1 + int.from_bytes(keyed[8:16], "big") % _SHIFT_DAYS
+    return Patient(f"P-{keyed[:8].hex().upper()}", days)
 
 
 def pseudonymous_uid(policy: Policy, uid: str) -> str:
@@ -281,10 +293,9 @@ def pseudonymous_uid(policy: Policy, uid: str) -> str:
 class _Work:
     """One dataset on its way; holds what is the same at every level."""
 
-    def __init__(self, policy: Policy, patient: bytes) -> None:
+    def __init__(self, policy: Policy, patient: Patient) -> None:
         self.policy = policy
-        self.pseudonym = f"P-{patient[:8].hex().upper()}"
-        self._days = 1 + int.from_bytes(patient[8:16], "big") % _SHIFT_DAYS
+        self.pseudonym, self._days = patient.pseudonym, patient.days
         self._rules = _rules()
         self.left_out = 0
         """Elements that cannot be read: what they hold is not known, so none of it is given out."""
