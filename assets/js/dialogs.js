@@ -34,7 +34,7 @@ export function longTextDialog(label, value, action = "ui.save", maxlength = 800
 export function openDialog(content, yes, { wide = false } = {}) {
   const no = el("button", { class: "button", value: "no", formnovalidate: true }, t(yes ? "ui.cancel" : "ui.close"));
   const dialog = el("dialog", { class: wide ? "dialog wide" : "dialog" }, el("form", { method: "dialog" }, ...content, el("div", { class: "dialog-buttons" }, no, yes)));
-  const heading = dialog.querySelector("h2, label, p");
+  const heading = dialog.querySelector("h2, legend, label, p");
   if (heading) { heading.id ||= "dialog-heading"; dialog.setAttribute("aria-labelledby", heading.id); }
   // A form's first button answers Enter: in a question that destroys something that is "cancel".
   document.getElementById("page").append(dialog);

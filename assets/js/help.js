@@ -3,6 +3,7 @@
 import { openDialog } from "./dialogs.js";
 import { announce, el } from "./dom.js";
 import { t } from "./texts.js";
+import { viewer } from "./viewer.js";
 
 const PAGE = [
   { keys: ["?"], key: "ui.help" },
@@ -17,18 +18,19 @@ const QUESTION = [
   { keys: ["Enter"], key: "ui.ask" },
   { keys: ["Shift", "Enter"], key: "ui.key_new_line" },
 ];
-let groups = [{ title: "ui.keys_page", shortcuts: PAGE }, { title: "ui.keys_question", shortcuts: QUESTION }];
 let isOpen = false;
 
-/** Add a part's shortcuts to the list: [{ keys: ["Shift", "W"], key: text }]; one group a title. */
-export function describeShortcuts(title, shortcuts) {
-  groups = [...groups.filter((one) => one.title !== title), { title, shortcuts }];
-}
+/** Every group of shortcuts: the page's, the question's, those of the viewer on the stage. */
+const groups = () => [
+  { title: "ui.keys_page", shortcuts: PAGE },
+  { title: "ui.keys_question", shortcuts: QUESTION },
+  { title: "ui.viewer_label", shortcuts: viewer.shortcuts().map(({ keys, text }) => ({ keys, key: text })) },
+].filter(({ shortcuts }) => shortcuts.length);
 
 export async function showHelp() {
   if (isOpen) return;
   isOpen = true;
-  const rows = groups.flatMap(({ title, shortcuts }) => [el("h3", {}, t(title)), ...shortcuts.map(({ keys, key }) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, ...keys.flatMap((one, at) => [at ? " + " : "", el("kbd", {}, one)]))))]);
+  const rows = groups().flatMap(({ title, shortcuts }) => [el("h3", {}, t(title)), ...shortcuts.map(({ keys, key }) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, ...keys.flatMap((one, at) => [at ? " + " : "", el("kbd", {}, one)]))))]);
   await openDialog([el("h2", {}, t("ui.help")), el("dl", { class: "shortcuts", tabindex: 0 }, ...rows)], null, { wide: true });
   isOpen = false;
 }

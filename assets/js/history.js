@@ -147,7 +147,7 @@ export function mountHistory(element, props, trigger, watch) {
     element.closest("#workbench")?.removeAttribute("data-drawer");
     announce("new");
   });
-  listen("open", ({ id }) => openThread(id));
+  listen("open", ({ id }) => { openThread(id); trigger("list", { payload: {} }); });
   listen("thread", ({ id }) => { current = id; draw(); });
   listen("new", () => { current = null; draw(); });
   onLanguage(() => { translate(element); search.translated(); drawTags(); draw(); });
