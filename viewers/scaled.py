@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_region", "read_scaled", "scaled_size"]
 
+_COARSE: Final = 64
+"""Pixels along a square from which on its mean is computed here."""
 _BAND_PIXELS: Final = 2**24
 """Pixels of a level held at once: 48 MiB."""
 
@@ -91,13 +93,26 @@ def _band(slide: Slide, number: int, region: Region, scale: int, rows: tuple[int
         source = _stored(level, region, scale, rows, width)
         rgb = slide.read_level(number, source)
         if factor > 1:
-            rgb = np.asarray(Pillow.fromarray(rgb).reduce(int(factor)))
+            rgb = _averaged(rgb, int(factor))
     else:
         rgb = _resampled(slide, number, region, scale, rows)
     missing = height - rgb.shape[0], width - rgb.shape[1]
     if max(missing) > 0:  # a level whose size was rounded down ends a part of a pixel early
         rgb = np.pad(rgb, ((0, max(0, missing[0])), (0, max(0, missing[1])), (0, 0)), mode="edge")
     return np.ascontiguousarray(rgb[:height, :width])
+
+
+def _averaged(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return the mean of squares of pixels; those an edge cuts, of what they have."""
+    if factor <= _COARSE:
+        return rgb if factor == 1 else np.asarray(Pillow.fromarray(rgb).reduce(factor))
+    # Pillow divides by a multiplication of 24 bits, too coarse for a large sum over a cut square.
+    height, width = rgb.shape[:2]
+    rows, columns = np.arange(0, height, factor), np.arange(0, width, factor)
+    sums = np.add.reduceat(rgb, rows, axis=0, dtype=np.uint64)
+    sums = np.add.reduceat(sums, columns, axis=1)
+    counts = np.diff(rows, append=height)[:, None, None] * np.diff(columns, append=width)[None, :, None]
+    return np.asarray((sums + counts // 2) // counts, np.uint8)
 
 
 def _stored(level: Level, region: Region, scale: int, rows: tuple[int, int], width: int) -> Region:
