@@ -176,9 +176,24 @@ def group_item(dataset: Dataset, frame: int, macro: str) -> Dataset | None:
     ----------
     DICOM PS3.3 C.7.6.16.
     """
-    own = items(dataset, "PerFrameFunctionalGroupsSequence")
-    for source in (*own[frame : frame + 1], *items(dataset, "SharedFunctionalGroupsSequence")[:1]):
-        found = items(source, macro)
-        if found:
-            return found[0]
+    for keyword, index in (
+        ("PerFrameFunctionalGroupsSequence", frame),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        source = _item(dataset, keyword, index)
+        found = None if source is None else _item(source, macro, 0)
+        if found is not None:
+            return found
     return None
+
+
+def _item(dataset: Dataset, keyword: str, index: int) -> Dataset | None:
+    """One item of a sequence, without looking at the others: there may be thousands of frames."""
+    found = get(dataset, keyword)
+    if not hasattr(found, "__getitem__") or isinstance(found, str | bytes):
+        return None
+    try:
+        item: Dataset | None = found[index] if index < len(found) else None
+    except PARSER_FAILURES:
+        return None
+    return item if hasattr(item, "get") and hasattr(item, "group_dataset") else None

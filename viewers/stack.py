@@ -35,6 +35,8 @@ _UNEVEN: Final = 0.05
 """Largest difference of a step from the median step, as a part of it; positions are written with rounding."""
 TILT_DEGREES: Final = 0.5
 """Shear from which it is told: 0.5 degrees moves the ends of a 300 mm stack by 2.6 mm against each other."""
+_MOST_DIRECTIONS: Final = 64
+"""Of the frames of one image; a radial scan has one for each frame, and no volume."""
 _LARGEST_TILT_DEGREES: Final = 45.0
 """Gantries tilt up to 30 degrees; positions sheared further are a mistake of the header."""
 
@@ -82,7 +84,8 @@ def passes(planes: Sequence[SlicePlane | None], keys: Sequence[tuple[float, ...]
     Returns
     -------
     tuple of int
-        From 0; empty when all frames are one pass, or one does not say where it lies.
+        From 0; empty when all frames are one pass, one does not say where it lies, or almost all face
+        differently.
     """
     if not planes or any(plane is None for plane in planes):
         return ()
@@ -93,6 +96,8 @@ def passes(planes: Sequence[SlicePlane | None], keys: Sequence[tuple[float, ...]
         facing = next((n for n, other in enumerate(known) if plane.parallel(other)), len(known))
         if facing == len(known):
             known.append(plane)
+        if len(known) > _MOST_DIRECTIONS:
+            return ()
         places.append((facing, round(plane.along(known[facing].normal), 2)))
     doubled = len(set(places)) < len(places)
     taken: Counter[tuple[tuple[int, float], tuple[float, ...]]] = Counter()

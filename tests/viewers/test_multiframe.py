@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -182,6 +183,19 @@ def test_passes_of_plain_slices():
     assert passes([*planes, planes[1]], [(1.0,)] * 4) == (0, 0, 0, 1)
     assert passes([*planes, None], [()] * 4) == ()
     assert passes([], []) == ()
+    radial = [slice_plane((0, 0, 0), turned(n)) for n in range(90)]
+    assert passes(radial, [()] * 90) == ()
+
+
+def test_thousands_of_frames_open_in_seconds(write):
+    """Groups are looked up one by one: twice the frames take about twice as long, not four times."""
+    taken = []
+    for count in (150, 600):
+        path = write(enhanced([(2.0 * n, echo(1), 0) for n in range(count)], shape=(2, 2)))
+        began = time.perf_counter()
+        assert len(open_image(path).describes.planes) == count
+        taken.append(time.perf_counter() - began)
+    assert taken[1] < 10 * taken[0]
 
 
 @pytest.mark.parametrize(
