@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import CheckpointError, QuantisationError
@@ -134,31 +133,17 @@ def bitsandbytes_config(quantisation: str, dtype: torch.dtype) -> Any:
 def quantise_on_cpu(model: Any) -> None:
     """Change the language model's linear layers and the output layer to int8, in place.
 
-    Weights become int8 with one scale a layer; activations are quantised as they come. Everything else
-    becomes float32. One layer is enlarged to float32 at a time, so that a model read in bfloat16 never
-    stands in memory in float32.
+    Weights become int8 with one scale an output, see :mod:`engine.int8`. Everything else becomes float32.
+    One layer is enlarged to float32 at a time, so that a model read in bfloat16 never stands in memory in
+    float32.
     """
     import torch
+
+    from engine.int8 import Int8Linear
 
     for name, layer in list(model.named_modules()):
         in_language = name.startswith("model.language_model.") or name == "lm_head"
         if in_language and isinstance(layer, torch.nn.Linear):
-            model.set_submodule(name, _quantised(layer))
+            model.set_submodule(name, Int8Linear(layer))
     for parameter in model.parameters():
         parameter.data = parameter.data.float()
-
-
-def _quantised(layer: torch.nn.Linear) -> torch.nn.Module:
-    import torch
-
-    whole = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-    for name, parameter in layer.named_parameters():
-        setattr(whole, name, torch.nn.Parameter(parameter.detach().float(), requires_grad=False))
-    with warnings.catch_warnings():
-        # torch announces that this will move to the package torchao; nothing a user could do
-        warnings.simplefilter("ignore")
-        wrapped = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
-            torch.nn.Sequential(whole), {torch.nn.Linear}, torch.qint8
-        )
-    quantised: torch.nn.Module = wrapped[0]
-    return quantised

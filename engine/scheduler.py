@@ -69,6 +69,10 @@ class _Waiting(Generic[Job, Result]):
         self.result: Result | None = None
         self.error: BaseException | None = None
 
+    def joins(self, other: _Waiting[Job, Result]) -> bool:
+        """Tell whether both can be computed at once; work without an owner is done alone."""
+        return self.owner is not None and self.kind == other.kind
+
 
 class Turns(Generic[Job, Result]):
     """One piece of work at a time, in the order asked for; small ones of the same kind together.
@@ -179,9 +183,7 @@ class Turns(Generic[Job, Result]):
         until = time.monotonic() + self._patience_s
         with self._changed:
             while True:
-                found = [
-                    waiting for waiting in self._line if waiting.kind == mine.kind and waiting.job is not None
-                ]
+                found = [waiting for waiting in self._line if waiting.joins(mine)]
                 found = found[: self._most - 1]
                 missing = self._expected - {mine.owner, *(waiting.owner for waiting in self._line)}
                 left = until - time.monotonic()

@@ -7,7 +7,19 @@ import importlib
 import os
 import platform
 
-NAMES = ("demo_model", "grounding", "turns", "cold_start", "render", "series", "history", "search")
+NAMES = (
+    "demo_model",
+    "grounding",
+    "turns",
+    "streams",
+    "int8",
+    "cold_start",
+    "render",
+    "series",
+    "planes",
+    "history",
+    "search",
+)
 """Modules of this package, each with ``run() -> (title, rows)``."""
 
 
