@@ -46,7 +46,7 @@ class LoadMeter:
         self._earlier = earlier or {}
         self._clock = clock
         self._guard = threading.Lock()
-        self._began = self._entered = clock()
+        self._began = self._entered = self._told = clock()
         self._stage: LoadStage = _STAGES[0]
         self._share: float | None = None
         self._taken: dict[str, float] = {}
@@ -57,7 +57,7 @@ class LoadMeter:
             if stage != self._stage:
                 self._leave()
                 self._stage = stage
-            self._share = share
+            self._share, self._told = share, self._clock()
 
     def end(self) -> dict[str, float]:
         """Return the seconds each stage took, the load being complete."""
@@ -74,21 +74,22 @@ class LoadMeter:
         """Tell where the load is now."""
         with self._guard:
             now = self._clock()
-            left_s = self._left_s(now - self._entered)
+            left_s = self._left_s(now)
             if left_s is None:
                 return Loading(self._stage, self._share)
             passed_s = now - self._began
             whole_s = passed_s + left_s
             return Loading(self._stage, passed_s / whole_s if whole_s else None, left_s)
 
-    def _left_s(self, in_stage_s: float) -> float | None:
+    def _left_s(self, now: float) -> float | None:
         """Seconds of this stage and of those after it; ``None`` if nothing is known of this one."""
         later = _STAGES[_STAGES.index(self._stage) + 1 :]
         later_s = sum(self._earlier.get(stage, 0.0) for stage in later)
         if self._share is not None and self._share >= _EARLIEST_SHARE:
-            return in_stage_s / self._share * (1 - self._share) + later_s
+            whole_s = (self._told - self._entered) / self._share
+            return max(0.0, self._entered + whole_s - now) + later_s
         if self._stage in self._earlier:
-            return max(0.0, self._earlier[self._stage] - in_stage_s) + later_s
+            return max(0.0, self._entered + self._earlier[self._stage] - now) + later_s
         return None
 
 

@@ -55,6 +55,17 @@ def test_the_weights_pace_is_the_estimate(clock: Clock) -> None:
     assert state.fraction == pytest.approx(30 / 60)
 
 
+def test_the_estimate_falls_between_two_reports(clock: Clock) -> None:
+    """What was not reported since is no sign that it takes longer; it never becomes negative."""
+    meter = LoadMeter(clock=clock)
+    meter.tell("weights", 0.0)
+    clock.now += 10
+    meter.tell("weights", 0.25)
+    for passed, left in ((9, 21.0), (21, 0.0), (50, 0.0)):
+        clock.now += passed
+        assert meter.state().seconds_left == pytest.approx(left)
+
+
 def test_an_earlier_load_is_the_forecast_until_then(clock: Clock) -> None:
     """From the first moment on; the pace measured now replaces the forecast of the weights alone."""
     meter = LoadMeter(EARLIER, clock)
