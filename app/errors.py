@@ -17,6 +17,7 @@ The tree::
     │   ├── StorageTooNewError
     │   ├── StorageForeignError
     │   ├── HistoryExistsError
+    │   ├── HistoryBusyError
     │   ├── BackupExistsError
     │   └── BackupUnusableError
     ├── ArchiveError                a file that cannot be taken into the history
@@ -53,6 +54,7 @@ __all__ = [
     "BackupUnusableError",
     "BusyError",
     "FileAccessError",
+    "HistoryBusyError",
     "HistoryExistsError",
     "ImageNotFoundError",
     "MeasurementNotFoundError",
@@ -209,6 +211,16 @@ class HistoryExistsError(StorageError):
     template = (
         "Nothing was restored: there is a history in {location} already. "
         "Add --yes to move it aside, or choose another data folder."
+    )
+
+
+class HistoryBusyError(StorageError):
+    """A history that another process has open, where it must be had alone; or that is being replaced."""
+
+    key = "history.busy"
+    template = (
+        "The history in {location} is in use by another process, or is just being restored. "
+        "Close the page and wait for running commands to end, then try again."
     )
 
 

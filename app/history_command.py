@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from app.history.retention import Expired, Retention, Unasked
     from app.settings import Settings
 
 __all__ = ["add_history_commands"]
@@ -37,11 +38,15 @@ def add_history_commands(commands: Any, common: argparse.ArgumentParser) -> None
     vacuum = tasks.add_parser("vacuum", parents=[common], help="give back the room of what was deleted")
     vacuum.set_defaults(command=_history_vacuum)
     prune = tasks.add_parser(
-        "prune", parents=[common], help="list or delete old conversations, never pinned ones"
+        "prune", parents=[common], help="list or delete what is older than the days given"
     )
-    prune.add_argument(
-        "--older-than", type=_days, required=True, metavar="DAYS", help="since the last change"
-    )
+    for option, what in (
+        ("older-than", "conversations, but for pinned ones"),
+        ("tagged", "conversations with a tag, instead of --older-than"),
+        ("pinned", "pinned conversations"),
+        ("images", "images that no conversation shows"),
+    ):
+        prune.add_argument(f"--{option}", type=_days, metavar="DAYS", help=f"{what}, since the last change")
     prune.add_argument("--yes", action="store_true", help="delete them; without it they are only listed")
     prune.set_defaults(command=_history_prune)
 
@@ -61,7 +66,7 @@ def _say(language: str, key: str, **values: object) -> None:
 def _history_backup(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from app.history.upkeep import back_up
 
-    count = back_up(settings.database_path, settings.images_folder, options.destination)
+    count = back_up(settings.history, settings.images_folder, options.destination)
     _say(language, "backed_up", location=options.destination, count=count)
     return 0
 
@@ -69,7 +74,7 @@ def _history_backup(settings: Settings, options: argparse.Namespace, language: s
 def _history_restore(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from app.history.upkeep import restore
 
-    aside = restore(options.source, settings.folder, overwrite=options.yes)
+    aside = restore(options.source, settings.folder, overwrite=options.yes, url=settings.database or None)
     _say(language, "restored", location=settings.folder)
     if aside is not None:
         _say(language, "moved_aside", location=aside)
@@ -79,10 +84,9 @@ def _history_restore(settings: Settings, options: argparse.Namespace, language: 
 def _history_verify(settings: Settings, _options: argparse.Namespace, language: str) -> int:
     from app.history.upkeep import examine
 
-    if not settings.database_path.is_file():
-        _say(language, "none_there", location=settings.folder)
+    if _is_missing(settings, language):
         return 0
-    health = examine(settings.database_path)
+    health = examine(settings.history)
     for problem in health.problems:
         _say(language, "check_problem", problem=problem)
     if health.broken is not None:
@@ -97,35 +101,69 @@ def _history_verify(settings: Settings, _options: argparse.Namespace, language: 
 def _history_vacuum(settings: Settings, _options: argparse.Namespace, language: str) -> int:
     from app.history.upkeep import compact
 
-    if not settings.database_path.is_file():
-        _say(language, "none_there", location=settings.folder)
+    if _is_missing(settings, language):
         return 0
-    before, after = (f"{size / 1e6:.1f}" for size in compact(settings.database_path))
+    before, after = (f"{size / 1e6:.1f}" for size in compact(settings.history))
     _say(language, "vacuumed", before=before, after=after)
     return 0
 
 
 def _history_prune(settings: Settings, options: argparse.Namespace, language: str) -> int:
-    import shutil
     from contextlib import closing
-    from datetime import UTC, datetime, timedelta
+    from datetime import UTC, datetime
 
     from app.history.database import Database
-    from app.history.upkeep import expired, prune
+    from app.history.lock import FilesLock
+    from app.history.retention import expired, prune, remove_files, stray, unasked
 
-    if not settings.database_path.is_file():
-        _say(language, "none_there", location=settings.folder)
+    rule, now = _rule(settings, options), datetime.now(UTC)
+    if rule.keeps_all:
+        _say(language, "prune_nothing")
         return 0
-    with closing(Database.open(settings.database_path)) as database:
-        found = expired(database, datetime.now(UTC) - timedelta(days=options.older_than))
-        for item in found:
-            changed = item.updated.date().isoformat()
-            _say(language, "prune_item", updated=changed, thread=item.thread_id, count=item.turn_count)
-        if not options.yes or not found:
-            _say(language, "prune_would", count=len(found))
+    if _is_missing(settings, language):
+        return 0
+    with closing(Database.open(settings.history)) as database:
+        found, left = expired(database, rule, now), unasked(database, rule, now)
+        lost = stray(database, settings.images_folder) if rule.images is not None else []
+        _list(language, found, left, lost)
+        if not options.yes or not (found or left or lost):
+            _say(language, "prune_would", count=len(found), images=len(left) + len(lost))
             return 0
-        count, orphans = prune(database, found)
-    for digest in orphans:
-        shutil.rmtree(settings.images_folder / digest, ignore_errors=True)
-    _say(language, "pruned", count=count, images=len(orphans))
+        count, orphans = prune(database, found, left)
+        files = FilesLock(settings.folder / ".images.lock")
+        removed = remove_files(database, settings.images_folder, [*orphans, *lost], files)
+    _say(language, "pruned", count=count, images=removed)
     return 0
+
+
+def _rule(settings: Settings, options: argparse.Namespace) -> Retention:
+    """Days as given, or else as in the settings."""
+    from app.history.retention import Retention
+
+    plain = options.older_than or settings.retention_days or None
+    return Retention(
+        plain=plain,
+        tagged=options.tagged or settings.retention_tagged_days or plain,
+        pinned=options.pinned or settings.retention_pinned_days or None,
+        images=options.images or settings.retention_images_days or None,
+    )
+
+
+def _list(language: str, found: list[Expired], left: list[Unasked], lost: list[str]) -> None:
+    from i18n.catalogue import Catalogue
+
+    for item in found:
+        kind = Catalogue().text(f"history.class_{item.kind}", language)
+        changed = item.updated.date().isoformat()
+        _say(language, "prune_item", updated=changed, thread=item.thread_id, kind=kind, count=item.turn_count)
+    for image in left:
+        _say(language, "prune_image", created=image.created.date().isoformat(), digest=image.digest[:12])
+    for digest in lost:
+        _say(language, "prune_stray", digest=digest[:12])
+
+
+def _is_missing(settings: Settings, language: str) -> bool:
+    if settings.database or settings.database_path.is_file():
+        return False
+    _say(language, "none_there", location=settings.folder)
+    return True

@@ -25,9 +25,11 @@ from app.conversation import answer_in, messages, not_shown_last, translation, u
 from app.curation_service import CurationService
 from app.errors import AppError, ImageNotFoundError, NotFoundError
 from app.grounding_service import GroundingService
+from app.history.lock import FilesLock
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
 from app.prompts import PromptBook
+from app.quota import check_quota
 from app.studies_service import StudiesService
 from engine.errors import EngineError, PromptTooLongError
 from engine.messages import GenerationOptions, ImagePart
@@ -92,7 +94,7 @@ class Workspace:
         self._stops: dict[tuple[str, str], threading.Event] = {}
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._lock = threading.Lock()
-        self._files = threading.Lock()
+        self._files = FilesLock(settings.folder / ".images.lock")
         """Held while pixels and their record change together: an upload of the very file being deleted
         would otherwise find its folder and lose it a moment later."""
         self.curation = CurationService(settings, store, self._files, _neutral_label)
@@ -117,7 +119,7 @@ class Workspace:
         settings.images_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(settings.uploads_folder, ignore_errors=True)
         settings.uploads_folder.mkdir(parents=True, mode=0o700)
-        store = HistoryStore.open(settings.database_path)
+        store = HistoryStore.open(settings.history)
         interrupted = store.recover()
         if interrupted:
             _LOG.warning("%d answer(s) were cut off by the end of an earlier process", interrupted)
@@ -163,6 +165,8 @@ class Workspace:
         ------
         ViewerError
             If it is not an image this application can show.
+        QuotaError
+            If the owner has no room for it.
         """
         limits = Limits(file_bytes=self.settings.max_upload_bytes)
         arrived = self._intake.open(path, self.settings.uploads_folder, limits)
@@ -170,6 +174,7 @@ class Workspace:
             image = load_image(arrived)
             folder = self.settings.images_folder / image.digest
             with self._files:
+                check_quota(self.settings, self._store, owner, arrived)
                 if not folder.exists():
                     arrived.rename(folder)
                 self._store.add_image(owner, image.digest, _neutral_label(image))

@@ -39,6 +39,18 @@ class Settings:
     """Address to listen on. Loopback only by default: nothing leaves the machine unasked."""
     port: int = 7860
     """TCP port; 0 takes a free one. 7860 is where Hugging Face Spaces looks."""
+    database: str = ""
+    """URL of a PostgreSQL database for the history, as ``postgresql+psycopg://user@host/name`` (extra
+    ``postgres``); empty means a file in the data folder. Give the password in the environment or in
+    ``~/.pgpass`` (``PGPASSWORD``, ``PGPASSFILE``) rather than here. Pixels stay in the data folder."""
+    retention_days: int = 0
+    """Days after its last change until ``bimedix2 history prune`` deletes a conversation; 0: never."""
+    retention_tagged_days: int = 0
+    """The same for one with a tag; 0: as ``retention_days``."""
+    retention_pinned_days: int = 0
+    """The same for a pinned one; 0: never."""
+    retention_images_days: int = 0
+    """The same for an image that no conversation shows; 0: never."""
     data_folder: Path = Path()
     """Folder of the history and the de-identified pixels; empty means the operating system's own place."""
     model: str = ""
@@ -134,6 +146,11 @@ class Settings:
         """The data folder in use, absolute."""
         chosen = self.data_folder if self.data_folder != Path() else _default_data_folder()
         return chosen.expanduser().absolute()
+
+    @property
+    def history(self) -> Path | str:
+        """Where the history is: a file, or the URL of a database."""
+        return self.database or self.database_path
 
     @property
     def database_path(self) -> Path:

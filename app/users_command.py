@@ -94,7 +94,7 @@ def _accounts(settings: Settings) -> Iterator[AccountStore]:
     from app.accounts.store import AccountStore
     from app.history.database import Database
 
-    with closing(Database.open(settings.database_path)) as database:
+    with closing(Database.open(settings.history)) as database:
         yield AccountStore(database)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, NoSuchModuleError
 
 from app.errors import StorageForeignError, StorageTooNewError, StorageUnavailableError
 from app.history import parts
+from app.history.lock import UseLock, lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Database:
         # SQLite lets one writer in at a time and is not fair about who; this lock is.
         self._writing = threading.Lock()
         # hide_parameters: the text of a conversation never gets into an error message or a log
+        self._use = UseLock(lock_file(Path(str(url.database)))) if self._sqlite else None
         self._engine: Engine = create_engine(
             url, hide_parameters=True, pool_size=8, max_overflow=-1, pool_pre_ping=not self._sqlite
         )
@@ -111,6 +113,8 @@ class Database:
     def close(self) -> None:
         """Close every connection; the last one empties SQLite's write-ahead log."""
         self._engine.dispose()
+        if self._use is not None:
+            self._use.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -151,6 +155,15 @@ class Database:
             busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:  # another process reads without end; its next checkpoint, or ours, does it
             _LOG.warning("deleted rows stay in the write-ahead log until other readers are done")
+
+    def vacuum(self) -> tuple[int, int]:
+        """Write a PostgreSQL database's tables anew; returns its bytes before and after."""
+        with self._reported(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            size = "SELECT pg_database_size(current_database())"
+            before = connection.exec_driver_sql(size).scalar_one()
+            connection.exec_driver_sql("VACUUM (FULL, ANALYZE)")
+            return before, connection.exec_driver_sql(size).scalar_one()
 
     def check_index(self) -> None:
         """Compare the full-text index with the rows it was made of; PostgreSQL keeps its own right.

@@ -22,7 +22,7 @@ from app.history.models import answers, audit, feedback, seals, turns, view_imag
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import BindParameter, Connection, Row
 
 __all__ = ["Change", "Kind", "Seal", "first_changed", "list_digest", "row_seals", "thread_seals"]
 
@@ -44,7 +44,7 @@ _ANSWER: Final = (
     "translation_of",
 )
 # written out once: every question and answer is sealed
-_IDS: Final = bindparam("ids", expanding=True)
+_IDS: Final[BindParameter[str]] = bindparam("ids", expanding=True)
 _TURNS: Final = select(turns).where(turns.c.id.in_(_IDS))
 _VIEWS: Final = select(views).where(views.c.turn_id.in_(_IDS)).order_by(views.c.position)
 _IMAGES: Final = select(view_images).where(view_images.c.turn_id.in_(_IDS)).order_by(view_images.c.place)

@@ -1,6 +1,7 @@
-"""Keeping a history for years: backup while it is used, restoring, checking, compacting, retention.
+"""Keeping a history for years: backup while it is used, restoring, checking, compacting.
 
-For the SQLite history in a data folder; another database has tools of its own.
+A backup is always a folder with an SQLite history and its images, wherever the history itself is; so a
+history also moves from a file to a server and back.
 """
 
 from __future__ import annotations
@@ -14,32 +15,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
-
 from app.errors import BackupExistsError, BackupUnusableError, HistoryExistsError, StorageError
 from app.history import rows
-from app.history.audit import append
-from app.history.models import threads, turns
+from app.history.copying import copy_rows, is_empty
+from app.history.lock import UseLock, lock_file
 from app.history.store import HistoryStore
 
 if TYPE_CHECKING:
     from app.history.audit import AuditHead, BrokenLink
-    from app.history.database import Database
 
-__all__ = ["Expired", "Health", "back_up", "compact", "examine", "expired", "prune", "restore"]
+__all__ = ["Health", "back_up", "compact", "examine", "restore"]
 
 DATABASE: Final = "history.sqlite3"
 IMAGES: Final = "images"
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """A conversation that retention would delete."""
-
-    owner: str
-    thread_id: str
-    updated: datetime
-    turn_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +41,8 @@ class Health:
     head: AuditHead
 
 
-def back_up(database: Path, images_folder: Path, destination: Path) -> int:
-    """Copy a history with its images into a new folder, while the application uses it.
+def back_up(database: Path | str, images_folder: Path, destination: Path) -> int:
+    """Copy a history, at a path or URL, with its images into a new folder, while the application uses it.
 
     The folder appears whole or not at all, readable by its user alone.
 
@@ -72,12 +60,16 @@ def back_up(database: Path, images_folder: Path, destination: Path) -> int:
     """
     if destination.exists():
         raise BackupExistsError(location=destination)
-    if not database.is_file():
+    if isinstance(database, Path) and not database.is_file():
         raise BackupUnusableError(location=database, reason="there is no history")
     part = destination.with_name(f".{destination.name}.{rows.new_id()}")
     part.mkdir(parents=True, mode=0o700)
     try:
-        _copy_database(database, part / DATABASE)
+        if isinstance(database, Path):
+            _copy_database(database, part / DATABASE)
+        else:
+            _copy_rows(database, part / DATABASE)
+            _one_file(part / DATABASE)
         copied = _copy_images(part / DATABASE, images_folder, part / IMAGES)
         part.rename(destination)
     finally:
@@ -85,8 +77,11 @@ def back_up(database: Path, images_folder: Path, destination: Path) -> int:
     return copied
 
 
-def restore(source: Path, folder: Path, *, overwrite: bool = False) -> Path | None:
+def restore(source: Path, folder: Path, *, overwrite: bool = False, url: str | None = None) -> Path | None:
     """Put a backup in the place of a data folder's history; the application must not run meanwhile.
+
+    With a URL the rows go into the history there, which must be empty; only the images that are in the
+    folder are moved aside.
 
     The backup is checked, and brought to today's schema, before anything is touched.
 
@@ -101,6 +96,8 @@ def restore(source: Path, folder: Path, *, overwrite: bool = False) -> Path | No
         If the backup is damaged or none.
     HistoryExistsError
         If there is a history and it may not be overwritten.
+    HistoryBusyError
+        If a process has it open.
     """
     if not (source / DATABASE).is_file():
         raise BackupUnusableError(location=source, reason="there is no backup")
@@ -110,24 +107,32 @@ def restore(source: Path, folder: Path, *, overwrite: bool = False) -> Path | No
     if there and not overwrite:
         raise HistoryExistsError(location=folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with UseLock(lock_file(folder / DATABASE), alone=True):
+        return _restore(source, folder, there, url)
+
+
+def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> Path | None:
     part = folder / f".restore-{rows.new_id()}"
     part.mkdir(mode=0o700)
     try:
         _copy_database(source / DATABASE, part / DATABASE)
         _copy_images(part / DATABASE, source / IMAGES, part / IMAGES)
         _check(part / DATABASE, source)
+        if url is not None:
+            _copy_rows(part / DATABASE, url)
         aside = _move_aside(there, folder)
         shutil.rmtree(folder / IMAGES, ignore_errors=True)  # an empty one
         (part / IMAGES).rename(folder / IMAGES)
-        (part / DATABASE).rename(folder / DATABASE)
+        if url is None:
+            (part / DATABASE).rename(folder / DATABASE)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return aside
 
 
-def examine(path: Path) -> Health:
+def examine(path: Path | str) -> Health:
     """Check a history: the file, the index of the search, and the record of who did what."""
-    problems = _file_problems(path)
+    problems = _file_problems(path) if isinstance(path, Path) else []
     with HistoryStore.open(path) as store:
         try:
             store._database.check_index()  # noqa: SLF001  # parts of one package
@@ -136,8 +141,11 @@ def examine(path: Path) -> Health:
         return Health(tuple(problems), store.verify(), store.head())
 
 
-def compact(path: Path) -> tuple[int, int]:
-    """Give back the room of what was deleted; returns the file's bytes before and after."""
+def compact(path: Path | str) -> tuple[int, int]:
+    """Give back the room of what was deleted; returns the bytes before and after."""
+    if isinstance(path, str):
+        with HistoryStore.open(path) as store:
+            return store._database.vacuum()  # noqa: SLF001  # parts of one package
     before = path.stat().st_size
     with HistoryStore.open(path) as store:
         store._database.sweep()  # noqa: SLF001  # parts of one package
@@ -146,39 +154,6 @@ def compact(path: Path) -> tuple[int, int]:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return before, path.stat().st_size
-
-
-def expired(database: Database, before: datetime) -> list[Expired]:
-    """List what retention would delete: conversations last changed before a time, but no pinned one."""
-    count = select(func.count()).where(turns.c.thread_id == threads.c.id).scalar_subquery()
-    query = select(threads.c.owner, threads.c.id, threads.c.updated, count)
-    query = query.where(threads.c.updated < before, threads.c.pinned.is_(None)).order_by(threads.c.updated)
-    with database.read() as connection:
-        return [Expired(owner, id_, updated, turn_count) for owner, id_, updated, turn_count
-                in connection.execute(query)]  # fmt: skip
-
-
-def prune(database: Database, chosen: list[Expired]) -> tuple[int, list[str]]:
-    """Delete what was listed, without residue; one pinned, changed or deleted since is left alone.
-
-    Returns
-    -------
-    tuple
-        How many were deleted, and the digests of images nobody has any more: the caller deletes their
-        pixels.
-    """
-    count, orphans = 0, set[str]()
-    with database.write() as connection:
-        for item in chosen:
-            same = select(threads.c.id).where(
-                threads.c.id == item.thread_id, threads.c.updated == item.updated, threads.c.pinned.is_(None)
-            )
-            if connection.execute(same).first() is not None:
-                orphans |= set(rows.delete_thread(connection, item.owner, item.thread_id))
-                append(connection, item.owner, "pruned", item.thread_id)
-                count += 1
-    database.sweep()
-    return count, sorted(orphans)
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -193,6 +168,20 @@ def _copy_database(source: Path, target: Path) -> None:
             writing.execute("PRAGMA journal_mode=DELETE")  # one file, that can be moved anywhere
     except sqlite3.DatabaseError as error:
         raise BackupUnusableError(location=source, reason=str(error)) from error
+
+
+def _copy_rows(source: Path | str, target: Path | str) -> None:
+    with HistoryStore.open(source) as reading, HistoryStore.open(target) as writing:
+        database = writing._database  # noqa: SLF001  # parts of one package
+        if not is_empty(database):
+            raise HistoryExistsError(location=database.location)
+        copy_rows(reading._database, database)  # noqa: SLF001
+
+
+def _one_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    lock_file(path).unlink(missing_ok=True)
 
 
 def _copy_images(database: Path, source: Path, target: Path) -> int:

@@ -1,16 +1,24 @@
 """A history is copied while it is used, put back whole, checked, compacted and pruned as announced."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from app.cli import run
-from app.errors import BackupExistsError, BackupUnusableError, HistoryExistsError
+from app.errors import BackupExistsError, BackupUnusableError, HistoryBusyError, HistoryExistsError
+from app.history.lock import FilesLock, UseLock, lock_file
+from app.history.models import threads
+from app.history.retention import Retention, expired, prune, remove_files, stray, unasked
 from app.history.store import HistoryStore
-from app.history.upkeep import back_up, compact, examine, expired, prune, restore
+from app.history.upkeep import back_up, compact, examine, restore
 
 
 @pytest.fixture
@@ -54,7 +62,7 @@ def test_a_backup_comes_back_whole(folder, tmp_path):
     assert _questions(tmp_path / "new") == ["first question"]
     assert (tmp_path / "new" / "images" / "d1" / "frames.npy").read_bytes() == b"pixels of d1"
     assert not (tmp_path / "new" / "images" / "stray").exists()
-    assert [f.name for f in (tmp_path / "new").iterdir() if f.name.startswith(".")] == []
+    assert [f.name for f in (tmp_path / "new").iterdir() if f.name.startswith(".restore")] == []
     with HistoryStore.open(tmp_path / "new" / "history.sqlite3") as store:
         assert len(store.search("amal", "question")) == 1
         assert store.verify() is None
@@ -133,7 +141,7 @@ def test_a_damaged_backup_touches_nothing(folder, tmp_path, damage):
     with pytest.raises(BackupUnusableError):
         restore(tmp_path / "copy", folder, overwrite=True)
     assert _questions(folder) == ["first question"]
-    assert sorted(place.name for place in folder.iterdir()) == ["history.sqlite3", "images"]
+    assert sorted(place.name for place in folder.glob("[!.]*")) == ["history.sqlite3", "images"]
 
 
 # --- checking, compacting ---------------------------------------------------------------------------
@@ -178,7 +186,7 @@ def test_retention_lists_the_old_and_spares_the_pinned(folder):
         store.pin("amal", pinned)
         for thread in (first, old, pinned, late):
             _age(path, thread, 40)
-        listed = expired(store._database, datetime.now(UTC) - timedelta(days=30))
+        listed = expired(store._database, Retention(plain=30), datetime.now(UTC))
         assert {(e.owner, e.thread_id, e.turn_count) for e in listed} == {
             ("amal", thread, 1) for thread in (first, old, late)
         }
@@ -188,6 +196,143 @@ def test_retention_lists_the_old_and_spares_the_pinned(folder):
         assert [e.subject for e in store.audit() if e.action == "pruned"] == [e.thread_id for e in listed[:2]]
         assert store.verify() is None
         assert store.search("amal", "first") == []
+
+
+def test_each_class_has_days_of_its_own(store):
+    """Plain, tagged and pinned conversations go by their own rule; one that changed its class stays."""
+    kinds = {
+        kind: [_ask(store, f"{kind} {days}") for days in (10, 100)] for kind in ("plain", "tagged", "pinned")
+    }
+    for thread in kinds["tagged"] + kinds["pinned"]:
+        store.tag("amal", thread, ["x"])
+    for thread in kinds["pinned"]:
+        store.pin("amal", thread)
+    now = datetime.now(UTC)
+    with store._database.write() as connection:
+        for some in kinds.values():
+            for thread, days in zip(some, (10, 100), strict=True):
+                values = {"updated": now - timedelta(days=days)}
+                connection.execute(update(threads).where(threads.c.id == thread).values(**values))
+
+    def due(**days):
+        return {item.thread_id for item in expired(store._database, Retention(**days), now)}
+
+    assert due() == due(images=1) == set()
+    assert due(plain=50) == {kinds["plain"][1]}
+    assert due(plain=5, tagged=50) == {*kinds["plain"], kinds["tagged"][1]}
+    assert due(pinned=50) == {kinds["pinned"][1]}
+    listed = expired(store._database, Retention(plain=5, tagged=5, pinned=5), now)
+    assert [item.kind for item in listed[:3]] == ["plain", "tagged", "pinned"]
+    store.tag("amal", kinds["plain"][0], ["follow-up"])
+    store.pin("amal", kinds["tagged"][0])
+    assert prune(store._database, listed)[0] == 4
+    assert {t.id for t in store.threads("amal")} == {kinds["plain"][0], kinds["tagged"][0]}
+    assert store.verify() is None
+
+
+def test_images_nobody_asked_about_are_cleaned(store, tmp_path):
+    """Those shown in a conversation stay, and one opened again or asked about since; pixels go last."""
+    names = {name: name * 64 for name in "abcdef"}
+    folder = tmp_path / "images"
+    for name in names.values():
+        (folder / name).mkdir(parents=True)
+    (folder / "notes").mkdir()
+    for name in "abcd":
+        store.add_image("amal", names[name], "CT")
+    store.add_image("badr", names["a"], "CT")
+    _ask(store, "about b", names["b"])
+    later = datetime.now(UTC) + timedelta(days=10)
+    listed = unasked(store._database, Retention(images=5), later)
+    assert {(i.owner, i.digest[:1]) for i in listed} == {
+        ("amal", "d"), ("amal", "a"), ("amal", "c"), ("badr", "a")
+    }  # fmt: skip
+    assert unasked(store._database, Retention(images=50), later) == []
+    _ask(store, "about c after all", names["c"])
+    _, orphans = prune(store._database, [], listed)
+    assert orphans == ["d1", names["a"], names["d"]]
+    store.add_image("badr", names["d"], "CT")  # opened again before its pixels were deleted
+    assert remove_files(store._database, folder, orphans, nullcontext()) == 1
+    assert sorted(place.name[0] for place in folder.iterdir()) == ["b", "c", "d", "e", "f", "n"]
+    assert stray(store._database, folder) == []  # too young to be sure
+    for place in folder.iterdir():
+        os.utime(place, (0, 0))
+    assert stray(store._database, folder) == [names["e"], names["f"]]
+
+
+# --- several processes ------------------------------------------------------------------------------
+
+
+def test_nothing_is_restored_over_a_history_in_use(folder, tmp_path):
+    """Another process that has it open is told of; once that has ended, by any means, it works."""
+    back_up(folder / "history.sqlite3", folder / "images", tmp_path / "copy")
+    program = (
+        "import sys; from app.history.store import HistoryStore\n"
+        "store = HistoryStore.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(folder / "history.sqlite3")]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with other:
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(HistoryBusyError, match="in use by another process"):
+            restore(tmp_path / "copy", folder, overwrite=True)
+        with HistoryStore.open(folder / "history.sqlite3") as store:  # several may use it
+            assert prune(store._database, []) == (0, [])
+        other.kill()
+    assert restore(tmp_path / "copy", folder, overwrite=True) is not None
+    with UseLock(lock_file(folder / "history.sqlite3"), alone=True), pytest.raises(HistoryBusyError):
+        HistoryStore.open(folder / "history.sqlite3")
+
+
+def test_pixels_change_in_one_process_at_a_time(tmp_path):
+    """Two locks on one file exclude each other, as those of two processes do."""
+    order = []
+
+    def second():
+        with FilesLock(tmp_path / "lock"):
+            order.append("second")
+
+    with FilesLock(tmp_path / "lock"):
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+
+
+# --- from a file to a server and back ---------------------------------------------------------------
+
+
+def test_a_history_moves_between_databases(store, folder, server, tmp_path):
+    """A backup of either database is restored into either, with all rows, found, and its record whole."""
+    thread = store.begin_turn("amal", None, "moved question", [("d1", {}, "r")], "demo")[0]
+    database = store._database
+    source = database._engine.url.render_as_string(hide_password=False)
+    if source.startswith("sqlite"):
+        source = Path(database.location)
+    back_up(source, folder / "images", tmp_path / "copy")
+    url, home = server.new(), tmp_path / "home"
+    try:
+        assert restore(tmp_path / "copy", home, url=url) is None
+        assert not (home / "history.sqlite3").exists()
+        with HistoryStore.open(url) as there:
+            assert there.load("amal", thread) == store.load("amal", thread)
+            assert there.head() == store.head()
+            assert [hit.thread_id for hit in there.search("amal", "moved")] == [thread]
+        assert examine(url).broken is None
+        assert min(compact(url)) > 0
+        with pytest.raises(HistoryExistsError):
+            restore(tmp_path / "copy", tmp_path / "other", url=url)
+        back_up(url, home / "images", tmp_path / "again")
+    finally:
+        server.drop(url)
+    restore(tmp_path / "again", tmp_path / "last")
+    health = examine(tmp_path / "last" / "history.sqlite3")
+    assert (health.problems, health.broken) == ((), None)
+    with HistoryStore.open(tmp_path / "last" / "history.sqlite3") as last:
+        assert last.load("amal", thread) == store.load("amal", thread)
+        last.delete("amal", thread)
+        assert last.search("amal", "moved") == []
 
 
 # --- the command ------------------------------------------------------------------------------------
@@ -209,12 +354,14 @@ def test_the_commands_say_what_they_do(folder, tmp_path, capsys):
     assert "Newest entry: 2 " in said("verify")
     assert "السجل سليم" in said("verify", language="ar")
     assert "MB" in said("vacuum")
+    assert "no rule is given" in said("prune", "--yes")
     assert "would be deleted: 0" in said("prune", "--older-than", "30")
     with HistoryStore.open(folder / "history.sqlite3") as store:
         thread = store.threads("amal")[0].id
     _age(folder / "history.sqlite3", thread, 40)
     told = said("prune", "--older-than", "30")
     assert thread in told
+    assert "neither pinned nor tagged" in told
     assert "would be deleted: 1" in told
     assert _questions(folder) == ["first question"]
     assert "deleted: 1. Images deleted: 1" in said("prune", "--older-than", "30", "--yes")
@@ -222,7 +369,7 @@ def test_the_commands_say_what_they_do(folder, tmp_path, capsys):
     assert not (folder / "images" / "d1").exists()
     _sql(folder / "history.sqlite3", "DELETE FROM audit WHERE sequence = 2")
     assert run(["history", "verify", "--data-folder", str(folder), "--language", "en"]) == 1
-    assert "entry 2 was removed" in capsys.readouterr().out
+    assert "Entry 2 of the record is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "1.5", "٣", "999999"])
