@@ -28,7 +28,18 @@ from engine.errors import (
     ProcessHungError,
     PromptTooLongError,
 )
-from engine.messages import Delta, Event, Finished, GenerationOptions, ImagePart, Loading, Message, TextPart
+from engine.loading import LoadTimes
+from engine.messages import (
+    Delta,
+    Event,
+    Finished,
+    GenerationOptions,
+    ImagePart,
+    Loading,
+    Message,
+    Reading,
+    TextPart,
+)
 from engine.process import ProcessBackend, ProcessLimits
 from tests.engine.contract import BackendContract, Subject, said
 from tests.engine.tiny import random_image
@@ -278,6 +289,73 @@ def test_a_finished_answer_forgives_earlier_deaths() -> None:
             assert ask(backend, "fine?") == "you asked: fine?"
 
 
+def test_a_child_killed_while_it_loads_is_not_noticed_by_who_waits() -> None:
+    """The question goes to the next child; it was never begun."""
+    with opened("tests.engine.faulty:open_slowly", seconds=2) as backend:
+        stream = backend.stream([Message.of("user", "hello")], OPTIONS)
+        next(event for event in stream if isinstance(event, Loading) and event.stage == "weights")
+        first = backend.process_id
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+
+        events = list(stream)
+
+        assert said(events) == "you asked: hello"
+        assert process_id(backend) != first
+
+
+def test_a_child_killed_while_it_reads_the_prompt_ends_that_answer(shared: ProcessBackend) -> None:
+    """Reading had begun, so that asking again is the reader's choice."""
+    stream = shared.stream([Message.of("user", "read slowly")], OPTIONS)
+    next(event for event in stream if isinstance(event, Reading) and event.tokens_read == 3)
+    os.kill(process_id(shared), signal.SIGKILL)
+    with pytest.raises(ProcessCrashedError, match="SIGKILL"):
+        list(stream)
+
+    assert ask(shared, "again") == "you asked: again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_a_child_without_memory_says_so_and_lives_on() -> None:
+    """As under ulimit or in a container: one answer fails with the reason, the next one is given."""
+    with opened("tests.engine.faulty:open_hungry", megabytes=512) as backend:
+        before = process_id(backend)
+        with pytest.raises(AnswerFailedError, match="MemoryError"):
+            ask(backend, "eat")
+        assert ask(backend, "fine?") == "you asked: fine?"
+        assert process_id(backend) == before
+
+
+def test_many_threads_at_once_start_one_child() -> None:
+    """Each gets its own answer, also when the child is killed under all of them."""
+    with opened(delay_s=0.002) as backend:
+        answers: list[str] = []
+        before = len(psutil.Process().children())
+        readers = [
+            threading.Thread(target=lambda number=number: answers.append(ask(backend, f"long {number}")))
+            for number in range(8)
+        ]
+        for reader in readers:
+            reader.start()
+        assert eventually(lambda: backend.process_id is not None)
+        assert len(psutil.Process().children()) == before + 1
+        for reader in readers:
+            reader.join(60)
+        assert len(answers) == 8
+
+
+def test_closing_while_it_is_about_to_be_started_again_returns_at_once() -> None:
+    """The pause before a restart is no reason to wait."""
+    with opened(limits=ProcessLimits(backoff_s=30)) as backend:
+        os.kill(process_id(backend), signal.SIGKILL)
+        assert eventually(lambda: backend.process_id is None)
+        began = time.monotonic()
+        backend.close()
+        assert time.monotonic() - began < 5
+        with pytest.raises(BackendUnavailableError, match="closed"):
+            ask(backend, "hello?")
+
+
 # --- a child that hangs ---
 
 
@@ -296,6 +374,49 @@ def test_an_answer_without_progress_is_ended_though_the_child_lives() -> None:
         backend.wait()
         with pytest.raises(ProcessHungError):
             ask(backend, "hang")
+
+
+def test_a_child_stopped_while_it_loads_is_ended_and_the_question_goes_on() -> None:
+    """Nobody but the log hears of it."""
+    limits = ProcessLimits(silence_s=1.0, backoff_s=0.05)
+    with opened("tests.engine.faulty:open_slowly", limits, seconds=1.5) as backend:
+        stream = backend.stream([Message.of("user", "hello")], OPTIONS)
+        next(event for event in stream if isinstance(event, Loading) and event.stage == "weights")
+        first = backend.process_id
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+
+        assert said(list(stream)) == "you asked: hello"
+        assert not psutil.pid_exists(first)
+
+
+def test_a_load_that_tells_of_progress_may_take_as_long_as_it_needs() -> None:
+    """Weights that keep coming are no hang, however long all of them take."""
+    limits = ProcessLimits(progress_s=1.0)
+    with opened("tests.engine.faulty:open_slowly", limits, seconds=2.4) as backend:
+        before = time.monotonic()
+        backend.wait()
+        assert time.monotonic() - before > 2.4
+        assert ask(backend, "fine?") == "you asked: fine?"
+
+
+def test_the_second_load_is_forecast_from_the_first(tmp_path: Path) -> None:
+    """Also by another program, from the file; at the end hardly anything is left."""
+    for number in range(2):
+        times = LoadTimes(tmp_path / "times.json")
+        with closing(
+            ProcessBackend("tests.engine.faulty:open_slowly", {"seconds": 2.0}, times=times)
+        ) as backend:
+            events = list(backend.stream([Message.of("user", "hello")], OPTIONS))
+        loading = [event for event in events if isinstance(event, Loading)]
+        left = [event.seconds_left for event in loading if event.seconds_left is not None]
+        assert [event.stage for event in loading] == sorted(
+            (event.stage for event in loading), key=("starting", "libraries", "weights", "finishing").index
+        )
+        assert all(0 <= seconds < 30 for seconds in left)
+        assert left[-1] <= 1.5
+        # the first load knows nothing before the weights show a pace
+        assert (loading[0].seconds_left is None) == (number == 0)
 
 
 def test_waiting_in_line_is_no_hang() -> None:
