@@ -16,6 +16,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from pydicom.data import get_testdata_file
 
+from i18n.catalogue import Catalogue
+
 ROOT = Path(__file__).parents[2]
 FLAGS = [
     "--no-sandbox",
@@ -180,3 +182,10 @@ def ask(page: Page, question: str, *, wait: bool = True) -> None:
     expect(answers).to_have_count(before + 1)
     if wait:
         expect(page.locator("#chat .answer[data-state=streaming]")).to_have_count(0)
+
+
+def from_menu(page: Page, key: str, locale: str = "en", *, at: int = 0) -> None:
+    """Choose an entry of a conversation's menu; ``at`` counts from the top of the list."""
+    page.locator("#history .thread").nth(at).hover()
+    page.locator("#history .thread-tools .tool").nth(at).click()
+    page.get_by_role("menuitem", name=Catalogue().text(key, locale), exact=True).click()

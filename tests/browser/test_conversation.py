@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, upload
+from tests.browser.conftest import ask, from_menu, upload
 
 LONG = {
     "en": "Please describe " + "every part of this image in detail " * 20,
@@ -168,16 +168,14 @@ def test_rename_delete_and_new(open_page, ct_file):
     ask(page, "Newer question")
     titles = page.locator("#history .thread-title")
     expect(titles).to_have_text(["Newer question", "Older question"])
-    page.locator("#history .thread").nth(1).hover()
-    page.get_by_label("Rename: Older question").click()
+    from_menu(page, "ui.rename", at=1)
     page.locator("dialog input").fill("Second opinion")
     page.keyboard.press("Enter")
-    expect(page.get_by_label("Rename: Second opinion")).to_have_count(1)
+    expect(titles).to_have_text(["Newer question", "Second opinion"])
     page.locator("#history .thread-open", has_text="Second opinion").click()
     expect(page.locator("#chat .bubble")).to_have_text("Older question")
-    for title in ("Second opinion", "Newer question"):
-        page.locator("#history .thread", has_text=title).hover()
-        page.get_by_label(f"Delete: {title}").click()
+    for at, title in ((1, "Second opinion"), (0, "Newer question")):
+        from_menu(page, "ui.delete", at=at)
         page.locator("dialog .danger").click()
         expect(page.locator("#history .thread-open", has_text=title)).to_have_count(0)
     expect(page.locator("#chat .turn")).to_have_count(0)
@@ -190,7 +188,7 @@ def test_cancelled_deletion_deletes_nothing(open_page):
     """Escape means no."""
     page = open_page()
     ask(page, "Keep me")
-    page.get_by_label("Delete: Keep me").click()
+    from_menu(page, "ui.delete")
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
     page.reload()

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from pydicom.data import get_testdata_file
 
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, upload
+from tests.browser.conftest import ask, from_menu, upload
 
 ATTACKS = [
     '<img src=x onerror="document.body.dataset.hit=1">',
@@ -25,7 +25,7 @@ def test_text_is_never_markup(open_page):
     page = open_page()
     for attack in ATTACKS:
         ask(page, attack)
-    page.locator("#history .thread-tools .tool").first.click()
+    from_menu(page, "ui.rename")
     page.locator("dialog input").fill("".join(ATTACKS[:3]))
     page.keyboard.press("Enter")
     expect(page.locator("dialog")).to_have_count(0)

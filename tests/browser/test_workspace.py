@@ -6,20 +6,13 @@ import pytest
 from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, upload
+from tests.browser.conftest import ask, from_menu, upload
 
 TEXT = Catalogue().text
 
 
 def answer_tool(page, icon, which=-1):
     return page.locator(f"#chat .answer-tools .tool:has(use[href$='#{icon}'])").nth(which)
-
-
-def open_menu(page, key, locale="en"):
-    """Choose an entry of the first conversation's menu."""
-    page.locator("#history .thread").first.hover()
-    page.locator("#history .thread-tools .tool").first.click()
-    page.get_by_role("menuitem", name=TEXT(key, locale)).click()
 
 
 def test_search_finds_the_turn_and_goes_there(open_page):
@@ -48,11 +41,9 @@ def test_pins_and_tags(open_page):
     ask(page, "Second question")
     titles = page.locator("#history .threads .thread-title")
     expect(titles.first).to_have_text("Second question")
-    page.locator("#history .thread").last.hover()
-    page.locator("#history .thread-tools .tool").last.click()
-    page.get_by_role("menuitem", name=TEXT("ui.pin", "en")).click()
+    from_menu(page, "ui.pin", at=1)
     expect(titles.first).to_have_text("First question")
-    open_menu(page, "ui.edit_tags")
+    from_menu(page, "ui.edit_tags")
     page.locator("dialog input[type=text]").fill("lung, رئة")
     page.keyboard.press("Enter")
     page.locator("#history .tag-row .chip", has_text="رئة").click()
@@ -115,10 +106,8 @@ def test_export_and_import(open_page, ct_file, tmp_path):
     page = open_page()
     upload(page, ct_file)
     ask(page, "What is shown?")
-    page.locator("#history .thread").first.hover()
-    page.locator("#history .thread-tools .tool").first.click()
     with page.expect_download() as download:
-        page.get_by_role("menuitem", name=TEXT("ui.export", "en")).click()
+        from_menu(page, "ui.export")
     file = tmp_path / download.value.suggested_filename
     download.value.save_as(file)
     other = open_page()
