@@ -142,6 +142,7 @@ export class Study {
   // --- layouts ---------------------------------------------------------------------------------
 
   setLayout(name) {
+    this.preview(null);
     if (this.layout.name === name) return;
     const before = new Set(this.layout.panes);
     if (this.layout.name === "mpr") for (const pane of this.layout.panes) pane.overlay.point = null;
