@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.errors import ArchiveError
 from app.history.rows import new_id
+from app.quota import check_quota
 from viewers.errors import ViewerError
 from viewers.store import keep, load
 
@@ -211,6 +212,7 @@ class CurationService:
         ArchiveError
             If the file is not one that :meth:`export` wrote, or was changed. Nothing is taken in then.
         """
+        check_quota(self._settings, self._store, owner)
         kept: list[str] = []
 
         def keep_image(folder: Path) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from app.errors import AppError, UploadNotFoundError, UploadTooManyError
 from app.pseudonym_key import owner_key
+from app.quota import check_quota
 from app.upload_parts import PartWriter
 from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
@@ -124,6 +125,7 @@ class StudiesService:
         UploadTooManyError
             If the owner has too many already.
         """
+        check_quota(self._settings, self._store, owner)
         self._forget()
         made = secrets.token_urlsafe(16)
         upload = StudyUpload(made, owner, self._settings.uploads_folder / made)
@@ -260,6 +262,7 @@ class StudiesService:
         target = self._settings.images_folder / digest
         study = image.describes.origin.study or None
         with self._files:
+            check_quota(self._settings, self._store, upload.owner, arrived)
             if not target.exists():
                 arrived.rename(target)
             self._store.add_image(upload.owner, digest, self._label(image), study=study)

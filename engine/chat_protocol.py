@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import email.utils
+import hashlib
 import io
 import json
 import re
@@ -34,6 +35,7 @@ __all__ = [
     "EventLines",
     "Pairs",
     "context_exceeded",
+    "conversation_key",
     "error_text",
     "estimated_tokens",
     "model_is_missing",
@@ -87,6 +89,21 @@ def request_body(model: str, messages: Sequence[Message], options: GenerationOpt
         "top_p": options.top_p,
         "seed": options.seed,
     }
+
+
+def conversation_key(messages: Sequence[Message]) -> str:
+    """Name a conversation by its first question, so that a load balancer can keep it on one server.
+
+    A server that has read the earlier turns answers the next one without reading them again.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits of a SHA-256.
+    """
+    first = next((message for message in messages if message.role == "user"), messages[0])
+    parts = "\0".join((*(image.digest for image in first.images), first.text))
+    return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from engine.chat_protocol import (
     EventLines,
     Pairs,
     context_exceeded,
+    conversation_key,
     estimated_tokens,
     model_is_missing,
     read_chunk,
@@ -149,6 +150,7 @@ class Question:
     @asynccontextmanager
     async def _posted(self, body: bytes) -> AsyncIterator[httpx.Response]:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        headers["X-Conversation"] = conversation_key(self._messages)
         url = f"{self._server.address}/chat/completions"
         async with (
             self._server.client() as client,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "Turns"]
 
 _PLACE_POLL_S = 0.2
+_PATIENCE = 0.25
+"""Share of a step's time that others are waited for."""
 _MOST_PATIENCE_S = 0.01
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -172,7 +174,7 @@ class Turns(Generic[Job, Result]):
             for waiting in taking_part:
                 waiting.error = error
         finally:
-            self._patience_s = min(_MOST_PATIENCE_S, (time.monotonic() - began) / 4)
+            self._patience_s = min(_MOST_PATIENCE_S, _PATIENCE * (time.monotonic() - began))
             for waiting in taking_part:
                 waiting.done = True
                 waiting.woken.set()

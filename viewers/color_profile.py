@@ -5,6 +5,7 @@ The profile is used and left behind: its texts name devices and programs and nev
 
 from __future__ import annotations
 
+import hashlib
 import io
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -45,6 +46,8 @@ class ColorTransform:
 
     def __init__(self, profile: bytes, mode: Literal["RGB", "CMYK"] = "RGB") -> None:
         self._mode: Final = mode
+        self.identity: Final = hashlib.sha256(profile).digest()
+        """Equal for equal profiles."""
         if len(profile) > _PROFILE_BYTES:
             raise ValueError("the profile is too large")
         try:

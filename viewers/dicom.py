@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from viewers.codestream import Fragments
+    from viewers.color_profile import ColorTransform
     from viewers.dataset import ParsedFile
     from viewers.limits import Limits
 
@@ -143,8 +144,6 @@ def _more_findings(parsed: ParsedFile, frames: DicomFrames) -> None:
         parsed.findings.append(burned_in)
     if codec.lossy or read.code(parsed.dataset, "LossyImageCompression", {"01"}):
         parsed.findings.append(finding("lossy"))
-    if read.get(parsed.dataset, "ICCProfile") is not None:
-        parsed.findings.append(finding("color_profile_ignored"))
 
 
 def _pixel_keyword(parsed: ParsedFile) -> str:
@@ -255,8 +254,26 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         modality_lut=None if fmt.is_color else modality_lut(dataset, **lookup),
         padding=_padding(dataset, keyword),
         palette=None if colors is None else Palette(*colors),
+        profile=_profile(parsed) if fmt.is_color else None,
         hidden=hidden_pixels(dataset, fmt.rows, fmt.columns),
     )
+
+
+def _profile(parsed: ParsedFile) -> ColorTransform | None:
+    """Return the transform to sRGB that the file's ICC profile asks for (PS3.3 C.11.15)."""
+    profile = read.get(parsed.dataset, "ICCProfile")
+    if not isinstance(profile, bytes):
+        return None
+    from viewers.color_profile import color_transform
+
+    try:
+        made = color_transform(profile)
+    except ValueError:
+        parsed.findings.append(finding("color_profile_unusable"))
+        return None
+    if made is not None:
+        parsed.findings.append(finding("color_profile_applied"))
+    return made
 
 
 def _pixel_bytes(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> memoryview:

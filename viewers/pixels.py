@@ -27,6 +27,7 @@ from viewers.window import CODES, CodeMap
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from viewers.color_profile import ColorTransform
     from viewers.luts import Lut
 
 __all__ = ["DicomFrames", "Palette", "PixelFormat", "Rescale"]
@@ -116,6 +117,8 @@ class DicomFrames:
     padding: tuple[float, float] | None
     """Stored values that are padding, low and high."""
     palette: Palette | None
+    profile: ColorTransform | None = None
+    """From the file's colours to sRGB; ``None`` when they are sRGB or say nothing."""
     hidden: NDArray[np.bool_] | None = None
     """Pixels outside of the display shutter, shape (rows, columns); ``None`` when there is none."""
     _noticed: dict[str, Finding] = field(default_factory=dict, init=False, repr=False)
@@ -130,9 +133,9 @@ class DicomFrames:
         """Decode one frame; see :class:`viewers.image.FrameSource`."""
         values, header = self._stored(index)
         if self.format.samples == 3:
-            return self._shut(ColorFrame(_frozen(_to_rgb(values, self.format, header))))
+            return self._color(_to_rgb(values, self.format, header))
         if self.palette is not None:
-            return self._shut(ColorFrame(_frozen(_colored(self._integers(values), self.palette))))
+            return self._color(_colored(self._integers(values), self.palette))
         return self._shut(self._grey(index, values))
 
     def _shut(self, frame: Frame) -> Frame:
@@ -153,15 +156,18 @@ class DicomFrames:
 
     def meaning(self) -> tuple[bytes, ...]:
         """Everything besides the encoded pixels that decides how frames come out, for a content hash."""
-        fmt = self.format
-        said = (fmt.photometric, fmt.signed, fmt.bits_stored, fmt.high_bit, self.rescale, self.padding)
+        said = (self.format, self.order, self.rescale, self.padding)
         lut, palette = self.modality_lut, self.palette
         return (
             repr(said).encode(),
             b"" if lut is None else repr(lut.first).encode() + lut.table.tobytes(),
             b"" if palette is None else repr(palette.first).encode() + palette.colors.tobytes(),
+            b"" if self.profile is None else self.profile.identity,
             b"" if self.hidden is None else np.packbits(self.hidden).tobytes(),
         )
+
+    def _color(self, rgb: NDArray[np.uint8]) -> Frame:
+        return self._shut(ColorFrame(_frozen(rgb if self.profile is None else self.profile.apply(rgb))))
 
     def _notice(self, name: str, **values: str | float) -> None:
         with self._lock:

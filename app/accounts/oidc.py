@@ -235,9 +235,7 @@ class Provider:
         role = next(one for one in ("administrator", "clinician", "reviewer") if one in granted)
         wanted = str(claims.get("preferred_username") or claims.get("email") or "")
         known = hashlib.sha256(str(claims["sub"]).encode()).hexdigest()[:8]
-        return Person(
-            f"{self._issuer}\0{claims['sub']}", _fitting(wanted) or f"user-{known}", cast("Role", role)
-        )
+        return Person(f"{self._issuer}\0{claims['sub']}", _fitting(wanted) or f"user-{known}", role)
 
     def _discover(self, client: httpx.Client) -> dict[str, str]:
         answer = client.get(f"{self._issuer}/.well-known/openid-configuration").raise_for_status()

@@ -160,7 +160,7 @@ class World:
     def ask(self, client: httpx.Client, route: str, row: Row) -> httpx.Response:
         """Ask as a row says."""
         content = row.content if row.body is None else json.dumps(self.fill(row.body)).encode()
-        return client.request(route.split()[0], self.fill(row.path), content=content)
+        return client.request(route.split(maxsplit=1)[0], self.fill(row.path), content=content)
 
     def event(self, client: httpx.Client, name: str, session: str, payload: Any = None) -> str:
         """Send an event as the page does; returns everything that comes back."""

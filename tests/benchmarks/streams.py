@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.local import LocalBackend
-from engine.messages import Delta, GenerationOptions, ImagePart, Message
+from engine.messages import Delta, GenerationOptions, ImagePart, Message, Reading
 from engine.precision import quantise_on_cpu
 from tests.benchmarks.random_model import random_model, stream
 from tests.benchmarks.table import Row
@@ -60,7 +60,7 @@ def _aggregate(loaded: LoadedModel, count: int, together: int) -> float:
         events = backend.stream(
             [Message.of("user", f"{number} {_LONG}")], GenerationOptions(max_new_tokens=TOKENS)
         )
-        next(event for event in events if isinstance(event, Delta))
+        next(event for event in events if isinstance(event, Reading) and event.seconds_left == 0)
         ready.wait()
         for _ in events:
             pass

@@ -63,7 +63,8 @@ def test_without_adapters_there_is_nothing_to_choose(open_page, ct_file):
 
 STATE = """async (answer) => {
   const { stateWords } = await import("./page/js/chat/turn.js");
-  return stateWords({ state: "streaming", text: "", queue: 0, ...answer }).map((one) => one.textContent ?? one).join("");
+  const words = stateWords({ state: "streaming", text: "", queue: 0, ...answer });
+  return words.map((one) => one.textContent ?? one).join("");
 }"""
 
 

@@ -9,8 +9,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import psutil
+
 from engine.errors import EngineError, PromptTooLongError
-from engine.messages import Queued
+from engine.messages import Queued, Reading, Started
 from engine.scripted import ScriptedBackend
 
 if TYPE_CHECKING:
@@ -76,6 +78,14 @@ class FaultyBackend:
                 for _ in range(20):
                     time.sleep(0.1)
                     yield Queued(1)
+            case ["read", "slowly"]:
+                yield Started(100)
+                for part in range(1, 100):
+                    yield Reading(part, 100)
+                    time.sleep(0.05)
+            case ["eat"]:
+                yield Started(1)
+                self.eaten = bytearray(4 << 30)
             case ["freeze"]:
                 os.kill(os.getpid(), signal.SIGSTOP)
                 time.sleep(3600)  # this thread may run on until another one takes the signal
@@ -115,6 +125,15 @@ def open_slowly(tell: Callable[[LoadStage, float | None], None], seconds: float)
     for quarter in range(1, 5):
         time.sleep(seconds / 4)
         tell("weights", quarter / 4)
+    return open_faulty(tell)
+
+
+def open_hungry(tell: object, megabytes: int) -> tuple[FaultyBackend, str]:
+    """Allow this process so much more memory, as a container or ``ulimit -v`` does."""
+    import resource
+
+    now = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (now + (megabytes << 20), resource.RLIM_INFINITY))
     return open_faulty(tell)
 
 

@@ -389,21 +389,132 @@ def test_two_streams_take_turns(tiny: LoadedModel) -> None:
     assert isinstance(rest[-1], Finished)
 
 
-def test_streams_in_threads_do_not_mix(tiny: LoadedModel) -> None:
-    """Answers computed at the same time equal those computed alone."""
-    backend = LocalBackend(tiny, active_streams=2)
-    questions = [conversation((seed, f"Question {seed}", None)) for seed in range(4)]
+def at_once(backend: LocalBackend, asked: Sequence[list[Message]]) -> list[str]:
+    """Answers to several conversations, each read in a thread of its own."""
     results: dict[int, str] = {}
     threads = [
-        threading.Thread(target=lambda n=n: results.__setitem__(n, answer(backend, questions[n])))
-        for n in range(4)
+        threading.Thread(target=lambda n=n: results.__setitem__(n, answer(backend, asked[n])))
+        for n in range(len(asked))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
+    return [results[n] for n in range(len(asked))]
 
-    assert results == {n: answer(LocalBackend(tiny), questions[n]) for n in range(4)}
+
+def batches(backend: LocalBackend) -> list[int]:
+    """Count, from now on, how many tokens are computed together in each pass."""
+    sizes: list[int] = []
+    compute = backend._device.turns._compute
+
+    def counted(tokens: Any) -> Any:
+        sizes.append(len(tokens))
+        return compute(tokens)
+
+    backend._device.turns._compute = counted
+    return sizes
+
+
+def test_streams_in_threads_do_not_mix(tiny: LoadedModel) -> None:
+    """Answers computed at the same time, more than have a place, equal those computed alone."""
+    backend = LocalBackend(tiny, active_streams=2)
+    questions = [conversation((seed, f"Question {seed}", None)) for seed in range(4)]
+
+    assert at_once(backend, questions) == [answer(LocalBackend(tiny), asked) for asked in questions]
+
+
+def test_answers_written_at_once_are_computed_together(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four readers that wait for each other need fewer passes; told to compute each alone, one a token."""
+    monkeypatch.setattr("engine.scheduler._PATIENCE", 1000.0)
+    monkeypatch.setattr("engine.scheduler._MOST_PATIENCE_S", 1.0)
+    questions = [conversation((None, f"Question {number}", None)) for number in range(4)]
+    ours, alone = LocalBackend(tiny), LocalBackend(tiny, together=1)
+    sizes, single = batches(ours), batches(alone)
+
+    assert at_once(ours, questions) == at_once(alone, questions)
+    assert max(sizes) == 4
+    assert set(single) == {1}
+    assert sum(sizes) == sum(single)
+    assert len(sizes) < 0.75 * len(single)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    talks=st.lists(st.lists(TURN, min_size=1, max_size=3), min_size=2, max_size=4),
+    edit=st.integers(0, 2),
+    budget=st.sampled_from([20_000, 150_000, 10_000_000]),
+)
+def test_conversations_at_once_sharing_a_budget_equal_each_alone(
+    tiny: LoadedModel, talks: list[list[tuple[int | None, str]]], edit: int, budget: int
+) -> None:
+    """Greedy tokens of several threads, with images, an edited turn and a fork, equal those of one, alone.
+
+    Also when the budget is far too small for all, which is never exceeded.
+    """
+    shared = LocalBackend(tiny, cache_bytes=budget, prefill_chunk=16)
+    fresh = LocalBackend(tiny, cache_bytes=0, together=1)
+    fresh._device.answers = shared._device.answers
+    wrong: list[str] = []
+
+    def talk(questions: list[tuple[int | None, str]]) -> None:
+        edited = [*questions[: edit % len(questions)], (None, "Edited?")]
+        for version in (questions, edited, [*questions, (3, "A fork")]):
+            messages: list[Message] = []
+            for seed, question in version:
+                messages += conversation((seed, question, None))
+                reply = answer(shared, messages)
+                if reply != answer(fresh, messages):
+                    wrong.append(question)
+                if shared._device.states.bytes > budget:
+                    wrong.append("over the budget")
+                messages.append(Message.of("assistant", reply))
+
+    threads = [threading.Thread(target=talk, args=(questions,)) for questions in talks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert wrong == []
+
+
+def test_one_answer_that_stops_leaves_the_others_untouched(tiny: LoadedModel) -> None:
+    """Closing one of three streams in mid-answer changes nothing for the other two."""
+    backend = LocalBackend(tiny)
+    asked = [conversation((seed, f"Question {seed}", None)) for seed in range(2)]
+    closing = backend.stream(conversation((2, "Closed", None)), GenerationOptions(max_new_tokens=400))
+
+    def read_a_little() -> None:
+        for number, _ in enumerate(closing):
+            if number == 6:
+                break
+        closing.close()
+
+    reader = threading.Thread(target=read_a_little)
+    reader.start()
+    replies = at_once(backend, asked)
+    reader.join(60)
+
+    assert replies == [answer(LocalBackend(tiny), one) for one in asked]
+
+
+def test_prompts_are_read_in_smaller_pieces_while_another_answer_is_written(tiny: LoadedModel) -> None:
+    """So that whoever reads along waits for less at a time; alone, the pieces are large again."""
+    backend = LocalBackend(tiny, prefill_chunk=200)
+    long = conversation((None, "word " * 60, None))
+    writing = backend.stream(conversation((None, "Hi", None)), GenerationOptions(max_new_tokens=400))
+    assert sum(1 for _, event in zip(range(8), writing, strict=False) if isinstance(event, Delta)) > 1
+
+    beside = [event.tokens_read for event in backend.stream(long, GREEDY) if isinstance(event, Reading)]
+    writing.close()
+    fresh = LocalBackend(tiny, prefill_chunk=200)
+    alone = [event.tokens_read for event in fresh.stream(long, GREEDY) if isinstance(event, Reading)]
+
+    assert beside[:2] == [64, 128]
+    assert alone[0] == 200
 
 
 def test_waiting_streams_are_told_their_place(tiny: LoadedModel) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -113,6 +114,19 @@ def test_the_request_holds_the_conversation_and_the_exact_pixels(server: FakeSer
 
     data = base64.b64decode(shown["image_url"]["url"].removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), image.pixels)
+
+
+def test_a_conversation_can_be_kept_on_one_server(server: FakeServer) -> None:
+    """Every turn carries the same name, other conversations another one; it says nothing of the words."""
+    more = [*QUESTION, Message.of("assistant", "يسار"), Message.of("user", "وحجمها؟")]
+    other = [Message.of("user", random_image(2), QUESTION[0].text)]
+    with opened(server) as backend:
+        for messages in (QUESTION, more, other):
+            list(backend.stream(messages, OPTIONS))
+
+    first, second, third = (headers["x-conversation"] for headers in server.headers)
+    assert first == second != third
+    assert re.fullmatch("[0-9a-f]{16}", first)
 
 
 def test_the_key_is_sent_and_told_to_nobody_else(

@@ -707,3 +707,57 @@ def test_reference_renderer(ct, write):
     frame = image.frame(0)
     assert np.array_equal(drawn[:, :, 1], build_lut(frame.code_map, Window(40, 400))[frame.codes])
     assert not isinstance(frame, ColorFrame)
+
+
+def wide_profile():
+    """Return an ICC profile of a device whose tone curve is not sRGB's."""
+    from tests.viewers.openers.made import wide_profile as made
+
+    return made()
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_colours_are_brought_to_srgb(write, palette):
+    """A colour profile is applied, also behind a palette, and said so; one of sRGB changes nothing."""
+    from PIL import ImageCms
+
+    name = "examples_palette.dcm" if palette else "SC_rgb_small_odd.dcm"
+    plain = pydicom.dcmread(TEST_FILES / name)
+    if "ICCProfile" in plain:
+        del plain.ICCProfile
+    shown = {}
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind, profile in (("none", None), ("srgb", srgb), ("wide", wide_profile()), ("broken", b"\0" * 200)):
+        if profile is not None:
+            plain.ICCProfile = profile
+        shown[kind] = open_image(write(plain, f"{kind}.dcm"))
+    pixels = {kind: image.frame(0).rgb for kind, image in shown.items()}
+    keys = {kind: [item.key for item in image.findings] for kind, image in shown.items()}
+    assert np.array_equal(pixels["none"], pixels["srgb"])
+    assert np.array_equal(pixels["none"], pixels["broken"])
+    assert not np.array_equal(pixels["none"], pixels["wide"])
+    assert "finding.color_profile_applied" in keys["wide"]
+    assert "finding.color_profile_unusable" in keys["broken"]
+    assert "finding.color_profile_applied" not in keys["none"] + keys["srgb"]
+    assert shown["none"].digest == shown["srgb"].digest != shown["wide"].digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RescaleIntercept": "-1000"},
+        {"PixelPaddingValue": 0},
+        {"PixelRepresentation": 0},
+        {"BitsStored": 12, "HighBit": 11},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+    ],
+)
+def test_equal_pixels_that_mean_something_else_are_another_image(ct, write, changes):
+    """The digest, under which an image is stored and found again, covers what turns pixels into a picture."""
+    first = open_image(write(ct, "first.dcm"))
+    for keyword, value in changes.items():
+        if keyword == "PixelPaddingValue":
+            ct[keyword].value = value
+        else:
+            setattr(ct, keyword, value)
+    assert open_image(write(ct, "second.dcm")).digest != first.digest

@@ -23,7 +23,6 @@ from viewers.shown import draw, shown_from_json
 from viewers.stamp import CHARACTERS, stamp
 from viewers.view import View, default_view, render
 
-
 GOLDEN = "9b9ca04f3ba0b5b85c4e39d34e908125943768e5e0ea52a30ae2ca8534091afe"
 
 

@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider: discovery, keys, authorization code with PKCE; vouches for whom it is told.
+"""A small OpenID Connect provider: discovery, keys, code with PKCE; vouches for whom it is told.
 
 It checks what a provider must check, so a client that leaves something out fails here as it would there.
 """
