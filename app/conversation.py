@@ -37,7 +37,7 @@ _TRANSLATE: Final = {
 
 
 def messages(
-    turns: Sequence[Turn], left_out: int, language: str, picture: Callable[[Shown], ImagePart]
+    turns: Sequence[Turn], left_out: int, language: str, pictures: Callable[[Shown], Sequence[ImagePart]]
 ) -> list[Message]:
     """Build the conversation the model is given.
 
@@ -53,8 +53,8 @@ def messages(
         How many of the oldest turns the model is not given.
     language : str
         ``en`` or ``ar``, of the answer being written.
-    picture : callable
-        Draws what is on screen.
+    pictures : callable
+        Draws what is on screen, as one picture or several.
     """
     carried = last_views(turns[:left_out])
     found: list[Message] = []
@@ -67,7 +67,7 @@ def messages(
             continue
         views = [shown_from_json(item.view) for item in turn.views] or carried
         carried = []
-        images = [picture(view) for view in views]
+        images = [picture for view in views for picture in pictures(view)]
         wanted = language if is_last or reply is None else reply.language
         found.append(Message("user", (*images, TextPart(_asked(turn.question, wanted)))))
         if not is_last and reply is not None:

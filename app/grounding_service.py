@@ -41,7 +41,7 @@ class GroundingService:
         Where the answers are, and where the results are kept.
     backend : object
         What answered; one that cannot measure (:class:`engine.backend.MeasuresGrounding`) gives ``None``.
-    render : callable
+    pictures : callable
         Draws what was on an owner's screen, as the model was given it.
     adapter_of : callable
         Adapter that gave an answer, from the words stored with it; raises ``LookupError`` if it was
@@ -52,12 +52,12 @@ class GroundingService:
         self,
         store: HistoryStore,
         backend: object,
-        render: Callable[[str, Shown], ImagePart],
+        pictures: Callable[[str, Shown], Sequence[ImagePart]],
         adapter_of: Callable[[str], str | None],
     ) -> None:
         self._store = store
         self._backend = backend
-        self._render = render
+        self._pictures = pictures
         self._adapter_of = adapter_of
         self._lock = threading.Lock()
         self._running: dict[str, set[threading.Event]] = {}
@@ -134,7 +134,7 @@ class GroundingService:
     ) -> ImageDependence | None:
         """Ask with what the model was given: the oldest turns left out until the conversation fits."""
         for left_out in range(len(turns)):
-            asked = messages(turns, left_out, answer.language, lambda view: self._render(owner, view))
+            asked = messages(turns, left_out, answer.language, lambda view: self._pictures(owner, view))
             if not any(message.images for message in asked):
                 return None
             try:

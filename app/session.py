@@ -16,7 +16,7 @@ import logging
 import shutil
 import threading
 from collections import OrderedDict
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from app.adapter_choice import AdapterChoice
@@ -30,6 +30,7 @@ from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
 from app.prompts import PromptBook
 from app.quota import check_quota
+from app.slides_service import SlidesService
 from app.studies_service import StudiesService
 from engine.errors import EngineError, PromptTooLongError
 from engine.messages import GenerationOptions, ImagePart
@@ -37,6 +38,7 @@ from i18n.text import strip_controls
 from viewers.errors import ViewerError
 from viewers.limits import Limits
 from viewers.shown import draw
+from viewers.slide_view import SlideView
 from viewers.store import load as load_image
 from viewers.worker import Intake
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from engine.messages import Message
     from viewers.image import Image
     from viewers.shown import Shown
+    from viewers.slide import Slide
 
 __all__ = ["AnswerUpdate", "Workspace"]
 
@@ -103,9 +106,11 @@ class Workspace:
         """Quick questions."""
         self.studies = StudiesService(settings, store, self._files, _neutral_label)
         """Studies on their way in."""
+        self.slides = SlidesService(settings)
+        """Whole slides."""
         self.adapters = AdapterChoice(model.adapters)
         """Which adapter answers whom."""
-        self.grounding = GroundingService(store, backend, self.render, self._adapter_that_answered)
+        self.grounding = GroundingService(store, backend, self.pictures, self._adapter_that_answered)
         """How much an answer depends on its image."""
 
     @property
@@ -151,15 +156,25 @@ class Workspace:
         self._backend.close()
         self._intake.close()
         self.studies.close()
+        self.slides.close()
         self._store.close()
 
     # --- images -----------------------------------------------------------------------------------
 
     def add_upload(self, owner: str, path: Path) -> Image:
+        """Take in a file as :meth:`take_upload` does, and open the image it holds."""
+        return self.image(owner, self.take_upload(owner, path))
+
+    def take_upload(self, owner: str, path: Path) -> str:
         """Read an untrusted file, keep its pixels without identity, and record whose it is.
 
         A process with limits of memory and time reads it, so that a hostile file ends that process and
         not the page. The file itself is not kept.
+
+        Returns
+        -------
+        str
+            Digest of the image or slide.
 
         Raises
         ------
@@ -169,18 +184,34 @@ class Workspace:
             If the owner has no room for it.
         """
         limits = Limits(file_bytes=self.settings.max_upload_bytes)
-        arrived = self._intake.open(path, self.settings.uploads_folder, limits)
+        uploads = self.settings.uploads_folder
+        arrived = self.slides.take(path, uploads)
+        label, digest = "SM", arrived.name if arrived else ""
+        if arrived is None:
+            arrived = self._intake.open(path, uploads, limits)
         try:
-            image = load_image(arrived)
-            folder = self.settings.images_folder / image.digest
+            if not digest:
+                image = load_image(arrived)
+                label, digest = _neutral_label(image), image.digest
+            folder = self.settings.images_folder / digest
             with self._files:
                 check_quota(self.settings, self._store, owner, arrived)
                 if not folder.exists():
                     arrived.rename(folder)
-                self._store.add_image(owner, image.digest, _neutral_label(image))
+                self._store.add_image(owner, digest, label)
         finally:
             shutil.rmtree(arrived, ignore_errors=True)
-        return self.image(owner, image.digest)
+        return digest
+
+    def own(self, owner: str, digest: str) -> None:
+        """Make sure an image or slide is the owner's.
+
+        Raises
+        ------
+        ImageNotFoundError
+            If there is none of that digest, or it belongs to somebody else.
+        """
+        self._store.image(owner, digest)
 
     def image(self, owner: str, digest: str) -> Image:
         """Open an owner's image.
@@ -208,7 +239,23 @@ class Workspace:
 
     def render(self, owner: str, shown: Shown) -> ImagePart:
         """Draw what is on screen, as the model is given it."""
-        return ImagePart(draw(shown, lambda digest: self.image(owner, digest)))
+        with ExitStack() as borrowed:
+
+            def opened(digest: str) -> Image | Slide:
+                self.own(owner, digest)
+                if self.slides.has(digest):
+                    return borrowed.enter_context(self.slides.borrow(digest))
+                return self.image(owner, digest)
+
+            return ImagePart(draw(shown, opened))
+
+    def pictures(self, owner: str, shown: Shown) -> list[ImagePart]:
+        """Draw what the model is given of what is on screen: the overview goes before a slide's region."""
+        if isinstance(shown, SlideView) and shown.overview:
+            self.own(owner, shown.slide)
+            with self.slides.borrow(shown.slide) as slide:
+                return [self.render(owner, part) for part in shown.parts(slide)]
+        return [self.render(owner, shown)]
 
     # --- history ----------------------------------------------------------------------------------
 
@@ -230,6 +277,7 @@ class Workspace:
             for digest in self._store.delete(owner, thread_id):
                 with self._lock:
                     self._images.pop(digest, None)
+                self.slides.forget(digest)
                 shutil.rmtree(self.settings.images_folder / digest, ignore_errors=True)
 
     # --- answering --------------------------------------------------------------------------------
@@ -353,7 +401,7 @@ class Workspace:
         language = next(answer.language for answer in written if answer.id == run.answer_id)
         options = self._options(owner, len(written))
         for left_out in range(len(turns)):
-            asked = messages(turns, left_out, language, lambda view: self.render(owner, view))
+            asked = messages(turns, left_out, language, lambda view: self.pictures(owner, view))
             run.turns_left_out = left_out
             try:
                 with closing(self._backend.stream(asked, options)) as events:

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import AppError
-from app.routes import account, answering, history, images, measure, prompts, review, studies
+from app.routes import account, answering, history, images, measure, prompts, review, slides, studies
 from app.ui.guard import OWNER, Guard
 from app.ui.page_head import page_head
 
@@ -182,6 +182,7 @@ def routes(workspace: Workspace, people: People | None = None) -> list[Route | M
     return [
         Route("/healthz", _health),
         *images.routes(workspace),
+        *slides.routes(workspace),
         *studies.routes(workspace),
         *measure.routes(workspace),
         *history.routes(workspace),

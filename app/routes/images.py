@@ -8,7 +8,7 @@ import os
 import struct
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from PIL import Image as Pillow
 from starlette.concurrency import run_in_threadpool
@@ -57,16 +57,25 @@ class _Images:
         try:
             with os.fdopen(handle, "wb") as file:
                 await receive(request, file, self._workspace.settings.max_upload_bytes)
-            image = await run_in_threadpool(self._workspace.add_upload, request.scope[OWNER], Path(name))
-            value = await run_in_threadpool(wire.image_value, image)
+            value = await run_in_threadpool(self._taken, request.scope[OWNER], Path(name))
         finally:
             await run_in_threadpool(os.unlink, name)
         return JSONResponse({"image": value})
 
     def image(self, request: Request) -> Response:
         """Tell what is known of an image besides its pixels."""
-        image = self._workspace.image(request.scope[OWNER], request.path_params["digest"])
-        return JSONResponse(wire.image_value(image))
+        return JSONResponse(self._value(request.scope[OWNER], request.path_params["digest"]))
+
+    def _taken(self, owner: str, path: Path) -> dict[str, Any]:
+        return self._value(owner, self._workspace.take_upload(owner, path))
+
+    def _value(self, owner: str, digest: str) -> dict[str, Any]:
+        """Describe an owner's image or slide."""
+        self._workspace.own(owner, digest)
+        if not self._workspace.slides.has(digest):
+            return wire.image_value(self._workspace.image(owner, digest))
+        with self._workspace.slides.borrow(digest) as slide:
+            return wire.slide_value(slide)
 
     def frame(self, request: Request) -> Response:
         """Send one frame: length of its description (uint32, little-endian), description (JSON), pixels."""

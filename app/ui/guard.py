@@ -53,6 +53,7 @@ _OWN_ROUTES: Final = (
     "/upload",
     "/images/",
     "/shown/",
+    "/slides/",
     "/studies",
     "/measure",
     "/history/",
@@ -173,7 +174,8 @@ class Guard:
         scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
-            if not name.startswith((b"x-forwarded-", b"x-original-")) and name not in (b"forwarded", b"x-direct-url")
+            if not name.startswith((b"x-forwarded-", b"x-original-"))
+            and name not in (b"forwarded", b"x-direct-url")
         ]  # fmt: skip
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:

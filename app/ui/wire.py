@@ -15,6 +15,8 @@ from app.errors import user_text
 from i18n.catalogue import LOCALES, Catalogue
 from i18n.parity import differences
 from i18n.text import isolate_measurements
+from viewers.deepzoom import deep_zoom
+from viewers.slide_view import whole_slide
 from viewers.view import default_view
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
     from app.answer import AnswerUpdate
     from app.history.records import Answer, Feedback, Language, SearchHit, Thread, ThreadSummary, Turn
+    from viewers.findings import Finding
     from viewers.image import Image
+    from viewers.slide import Slide
 
 __all__ = [
     "LONGEST_QUESTION",
@@ -33,6 +37,7 @@ __all__ = [
     "read_language",
     "read_list",
     "readable",
+    "slide_value",
     "thread_value",
     "threads_value",
     "turn_value",
@@ -95,7 +100,6 @@ def read_language(payload: Any) -> Language | None:
 
 def image_value(image: Image) -> dict[str, Any]:
     """Return what the viewer needs before it asks for the first frame."""
-    catalogue = Catalogue()
     return {
         "digest": image.digest,
         "modality": image.modality,
@@ -106,11 +110,36 @@ def image_value(image: Image) -> dict[str, Any]:
         "facts": dict(image.facts),
         "study": image.describes.origin.study,
         "default_view": default_view(image).to_json(),
-        "findings": [
-            {locale: catalogue.text(found.key, locale, **readable(found.values)) for locale in LOCALES}
-            for found in image.findings
-        ],
+        "findings": _findings(image.findings),
     }
+
+
+def slide_value(slide: Slide) -> dict[str, Any]:
+    """Return what the slide viewer needs before it asks for the first tile."""
+    zoom, mpp = deep_zoom(slide), slide.mpp
+    return {
+        "digest": slide.digest,
+        "modality": "SM",
+        "frames": 1,
+        "columns": slide.size.width,
+        "rows": slide.size.height,
+        "tile": zoom.tile,
+        "levels": zoom.levels,
+        "mpp": None if mpp is None else {"x": mpp.x, "y": mpp.y, "source": mpp.source},
+        "magnification": None if mpp is None else round(mpp.magnification, 1),
+        "facts": {},
+        "study": None,
+        "default_view": whole_slide(slide).to_json(),
+        "findings": _findings(slide.findings),
+    }
+
+
+def _findings(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    catalogue = Catalogue()
+    return [
+        {locale: catalogue.text(found.key, locale, **readable(found.values)) for locale in LOCALES}
+        for found in findings
+    ]
 
 
 def readable(values: Mapping[str, str | float]) -> dict[str, str | int]:

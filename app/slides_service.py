@@ -1,0 +1,106 @@
+"""Whole slides of a workspace: taken in by a process with limits, kept beside images, opened as needed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from app.errors import ImageNotFoundError
+from viewers.errors import NotAnImageError
+from viewers.limits import Limits
+from viewers.slide_intake import SlideIntake
+from viewers.slide_pool import SlidePool
+from viewers.slide_store import is_stored_slide, load
+from viewers.tiles import TileService
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from app.settings import Settings
+    from viewers.deepzoom import TileAddress
+    from viewers.slide import Slide
+
+__all__ = ["SlidesService"]
+
+_HEAD_BYTES: Final = 4096
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHOLE_SLIDE: Final = b"1.2.840.10008.5.1.4.1.1.77.1.6\0"
+"""SOP class of VL Whole Slide Microscopy, as it stands in a file's meta information."""
+
+
+class SlidesService:
+    """Slides of all owners by digest; whose they are is asked elsewhere, before.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where slides are kept and how large a file may be.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._intake = SlideIntake()
+        self.tiles = TileService(SlidePool(lambda digest: load(settings.images_folder / digest)))
+        """Tiles of slides, by digest."""
+
+    def close(self) -> None:
+        """End the process that reads, and let go of all slides."""
+        self._intake.close()
+        self.tiles.close()
+
+    def has(self, digest: str) -> bool:
+        """Whether what is kept under a digest is a slide."""
+        return is_stored_slide(self._settings.images_folder / digest)
+
+    def take(self, path: Path, folder: Path) -> Path | None:
+        """Store an untrusted file below ``folder``, if it is a slide.
+
+        Returns
+        -------
+        Path or None
+            ``folder / digest``; ``None`` if the file is something else.
+
+        Raises
+        ------
+        OpenError
+            If it is a slide that cannot be opened.
+        """
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        if not head.startswith(_TIFF) and _WHOLE_SLIDE not in head:
+            return None  # nothing else of one file is a slide; asking the child would cost its start
+        limits = Limits(file_bytes=self._settings.max_upload_bytes)
+        try:
+            return self._intake.open(path, folder, limits)
+        except NotAnImageError:
+            return None
+
+    @contextmanager
+    def borrow(self, digest: str) -> Iterator[Slide]:
+        """Read a slide; it stays open inside the ``with``.
+
+        Raises
+        ------
+        ImageNotFoundError
+            If it cannot be read any more.
+        """
+        try:
+            borrowed = self.tiles.pool.borrow(digest)
+            slide = borrowed.__enter__()
+        except OSError as error:
+            raise ImageNotFoundError(found=digest[:12]) from error
+        try:
+            yield slide
+        finally:
+            borrowed.__exit__(None, None, None)
+
+    def tile(
+        self, digest: str, address: TileAddress, viewer: str, still_wanted: Callable[[], bool] | None = None
+    ) -> bytes:
+        """Return a tile as JPEG; see :meth:`viewers.tiles.TileService.tile`."""
+        return self.tiles.tile(digest, address, viewer, still_wanted)
+
+    def forget(self, digest: str) -> None:
+        """Let go of a slide that is about to be deleted."""
+        self.tiles.drop(digest)
