@@ -27,15 +27,15 @@ from engine.errors import (
     ProcessGivenUpError,
     ProcessHungError,
 )
-from engine.loading import LoadTimes
-from engine.messages import Finished, Loading
+from engine.loading import LoadMeter, LoadTimes
+from engine.messages import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from engine import pipe
     from engine.grounding import ImageDependence
-    from engine.messages import Event, GenerationOptions, Message
+    from engine.messages import Event, GenerationOptions, Loading, Message
 
 __all__ = ["ProcessBackend", "ProcessLimits"]
 
@@ -200,7 +200,9 @@ class ProcessBackend:
         wait_s = 0.0
         while (child := self._ready_child(wait_s)) is None:
             loading = self._child
-            yield loading.meter.state() if loading else Loading("starting")
+            # between two children nothing runs yet, but what is to come is known
+            meter = loading.meter if loading else LoadMeter(self._times.of(self._timed))
+            yield meter.state()
             wait_s = POLL_S
         return child
 
