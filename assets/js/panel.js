@@ -74,6 +74,7 @@ export function mountViewer(element) {
       if (image && !met.has(digest)) { image.alone = true; await viewer.show(image.default_view, { open: true }); }
     };
     const show = async (digest) => viewer.show((await viewer.info(digest)).default_view, { open: true });
+    told({ state: "sending", sent: 0 });
     const state = await uploadStudy(files, told, signal);
     for (const { digest } of state.series) if (digest) await viewer.info(digest).catch(() => {});
     report(state, files);

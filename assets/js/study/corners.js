@@ -44,7 +44,10 @@ function inputText({ painter, loaded }) {
 }
 
 /** How what is shown reaches the model. */
-const ruleText = ({ look }) => (look.rule ? `R ${t(`preset.${look.rule.channels[0]}`)} · G ${t(`preset.${look.rule.channels[1]}`)} · B ${t(`preset.${look.rule.channels[2]}`)}` : "");
+function ruleText({ look }) {
+  const [red, green, blue] = look.rule?.channels.map((key) => t(`preset.${key}`)) ?? [];
+  return t("ui.model_sees", { what: look.rule ? `R ${red} · G ${green} · B ${blue}` : t("ui.as_displayed") });
+}
 
 function numberText({ place, image, grid }) {
   if (place.plane) return grid ? `${planeIndex(grid, place.plane.position_mm) + 1}/${grid.count}` : "";
