@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import struct
+import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -57,16 +60,35 @@ def may_be_slide(path: Path | str, name: str = "") -> bool:
         head = stream.read(_HEAD)
         if head.startswith(_ZIP):
             return _zip_may_hold_slide(head + stream.read(_ZIP_HEAD - len(head)))
+    if has_preamble(head):  # first: the preamble before it may be that of a TIFF
+        return WSM.encode() in head
     if head.startswith(_TIFF):
         return True
-    if has_preamble(head):
-        return WSM.encode() in head
     return Path(name or path).suffix.lower() in _SUFFIXES
 
 
 def _zip_may_hold_slide(start: bytes) -> bool:
-    lower = start.lower()
-    return WSM.encode() in start or any(suffix.encode() in lower for suffix in _SUFFIXES)
+    """Look at the names and first bytes of the entries that begin a zip (APPNOTE.TXT 4.3.7)."""
+    at = 0
+    while start[at : at + 4] == _ZIP and at + 30 <= len(start):
+        method, size = struct.unpack_from("<8xH8xL", start, at)
+        name, extra = struct.unpack_from("<26xHH", start, at)
+        first = at + 30 + name + extra
+        if Path(start[at + 30 : at + 30 + name].decode("utf-8", "replace")).suffix.lower() in _SUFFIXES:
+            return True
+        if WSM.encode() in _head_of_entry(start[first : first + _HEAD], method):
+            return True
+        at = first + size
+    return False
+
+
+def _head_of_entry(raw: bytes, method: int) -> bytes:
+    if method != zipfile.ZIP_DEFLATED:
+        return raw
+    try:
+        return zlib.decompressobj(-15).decompress(raw, _HEAD)
+    except zlib.error:
+        return b""
 
 
 def gather(

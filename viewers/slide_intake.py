@@ -120,7 +120,7 @@ class SlideIntake:
 
 def store_slide(question: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> str:
     """Gather, open, try and store one slide; the child's work. Returns its digest."""
-    from viewers.openers import is_slide, open_slide
+    from viewers.openers import examine, open_slide
     from viewers.slide_files import gather
     from viewers.slide_store import keep
 
@@ -128,7 +128,7 @@ def store_slide(question: dict[str, Any], tell: Callable[[dict[str, Any]], None]
     folder = Path(question["folder"])
     given = [Path(path) for path in question["sources"]]
     paths = gather(given, folder, limits, question["names"])
-    if not question["flat"] and not is_slide(paths, limits):
+    if not question["flat"] and not examine(paths, limits):
         raise NotAnImageError(found=_found(paths))
     steps = {round(step / _TELLS, 2) for step in range(_TELLS + 1)}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from viewers.openers.source import Source
     from viewers.slide import Slide
 
-__all__ = ["OPENERS", "is_slide", "open_slide"]
+__all__ = ["OPENERS", "examine", "is_slide", "open_slide"]
 
 OPENERS: Final = ("wsm", "tiff", "vendor", "flat")
 """Modules of this package in the order they are asked."""
@@ -72,14 +72,24 @@ def is_slide(given: Path | str | Sequence[Path], limits: Limits | None = None) -
         If a file cannot be read.
     """
     from viewers.errors import OpenError
+
+    try:
+        return examine(given, limits)
+    except OpenError:
+        return False
+
+
+def examine(given: Path | str | Sequence[Path], limits: Limits | None = None) -> bool:
+    """Tell the same as :func:`is_slide`, but say why when the files cannot be read.
+
+    Raises
+    ------
+    OpenError, OSError
+    """
     from viewers.openers.source import find_source
 
     limits = limits or Limits()
-    try:
-        source = find_source(Path(given) if isinstance(given, str) else given, limits)
-        return _is_slide(source, limits)
-    except OpenError:
-        return False
+    return _is_slide(find_source(Path(given) if isinstance(given, str) else given, limits), limits)
 
 
 def _is_slide(source: Source, limits: Limits) -> bool:
