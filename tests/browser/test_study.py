@@ -340,7 +340,9 @@ def test_three_windows_as_colours(opened):
     page.locator("#viewer .overflow").click()
     page.get_by_role("menuitem", name="Three CT windows").click()
     assert view(page)["rule"] == {"name": "three_windows", "channels": ["lung", "soft_tissue", "bone"]}
-    expect(page.locator("#viewer .corner.bottom-start")).to_contain_text("Model: R Lung · G Soft tissue · B Bone")
+    expect(page.locator("#viewer .corner.bottom-start")).to_contain_text(
+        "Model: R Lung · G Soft tissue · B Bone"
+    )
     page.locator("#viewer [data-do=actual]").click()
     page.wait_for_timeout(200)
     pixel = page.evaluate("""async () => {
