@@ -16,7 +16,9 @@ NAMES = (
     "cold_start",
     "render",
     "series",
+    "slides",
     "planes",
+    "browser",
     "history",
     "search",
 )

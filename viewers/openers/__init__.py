@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from viewers.errors import NotAnImageError, UnsupportedImageError
+from viewers.errors import CorruptHeaderError, NotAnImageError, UnsupportedImageError
 from viewers.limits import Limits
 
 if TYPE_CHECKING:
@@ -98,7 +98,13 @@ def _is_slide(source: Source, limits: Limits) -> bool:
     )
     if name != "tiff":
         return name != "flat"
-    with open_slide(source.paths, limits) as slide:
+    try:
+        opened = open_slide(source.paths, limits)
+    except CorruptHeaderError:
+        if source.vendor is not None:
+            raise
+        return False  # nobody calls it a slide; the opener of pictures says what it is
+    with opened as slide:
         size = slide.size
         return (
             slide.vendor == "aperio"
