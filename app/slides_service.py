@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from app.errors import ImageNotFoundError
 from viewers.errors import NotAnImageError
 from viewers.limits import Limits
+from viewers.slide_files import may_be_slide
 from viewers.slide_intake import SlideIntake
 from viewers.slide_pool import SlidePool
 from viewers.slide_store import is_stored_slide, load
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from viewers.slide import Slide
 
 __all__ = ["SlidesService"]
-
-_HEAD_BYTES: Final = 4096
-_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_WHOLE_SLIDE: Final = b"1.2.840.10008.5.1.4.1.1.77.1.6\0"
-"""SOP class of VL Whole Slide Microscopy, as it stands in a file's meta information."""
 
 
 class SlidesService:
@@ -66,10 +62,8 @@ class SlidesService:
         OpenError
             If it is a slide that cannot be opened.
         """
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-        if not head.startswith(_TIFF) and _WHOLE_SLIDE not in head:
-            return None  # nothing else of one file is a slide; asking the child would cost its start
+        if not may_be_slide(path):
+            return None  # asking the child would cost its start
         limits = Limits(file_bytes=self._settings.max_upload_bytes)
         try:
             return self._intake.open(path, folder, limits)

@@ -232,8 +232,8 @@ def test_regenerate_keeps_both_answers_and_samples(workspace: Workspace, backend
     assert [answer.text for answer in turn.answers] == ["First.", "Second."]
     assert second.turn_id == first.turn_id
     assert backend.received[0] == backend.received[1]
-    assert workspace._options(2).temperature > 0
-    assert workspace._options(1).temperature == 0
+    assert workspace._options(ME, 2).temperature > 0
+    assert workspace._options(ME, 1).temperature == 0
 
 
 def test_regenerate_refuses_a_turn_of_another_thread(workspace: Workspace) -> None:
@@ -337,7 +337,6 @@ def test_a_hostile_file_ends_its_own_process_only(
         workspace.add_upload(ME, bad)
     child = workspace._intake._child
     child.kill()
-    child.join()
 
     image = workspace.add_upload(ME, CT)
 

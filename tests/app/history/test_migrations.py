@@ -10,9 +10,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine, event, insert, inspect
 
-from app.history import database, parts
+from app.history import audit, database, parts
 from app.history.models import metadata
 from app.history.records import StoredView
+from app.history.seals import thread_seals
 from app.history.store import HistoryStore
 from app.history.words import facets_of
 
@@ -104,6 +105,8 @@ def _fill(source, revision):
                             parts.put(connection, [put])
                     continue
                 connection.execute(insert(table).values(values))
+        if "seals" in there:
+            audit.append(connection, "", "sealed", "", thread_seals(connection, "t"))
     engine.dispose()
 
 
