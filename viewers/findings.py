@@ -50,7 +50,6 @@ TEMPLATES: Final[Mapping[str, str]] = {
     ),
     "finding.mpp_missing": "The file does not say how large a pixel is; lengths are in pixels.",
     "finding.channels_left_out": "{count} further channels or planes were left out; the first is shown.",
-    "finding.levels_left_out": "{count} levels that do not fit the slide's shape were left out.",
     "finding.levels_added": "{count} levels of less detail were added, so that the slide opens quickly.",
     "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",
     "finding.elements_left_out": "{count} entries of the header cannot be read and were removed.",
