@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 ARGS ?=
 
-.PHONY: run test test-vllm lint format bench fuzz demo-model clean
+.PHONY: run test test-vllm lint format bench fuzz soak demo-model clean
 
 run: $(VENV)/.run-stamp
 	$(BIN)/bimedix2 serve $(ARGS)
@@ -40,6 +40,10 @@ bench: $(VENV)/.dev-stamp
 # Fifty thousand damaged files, some five minutes; e.g. ARGS="--inputs 1000 --target dicom".
 fuzz: $(VENV)/.dev-stamp
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+# A thousand deaths of a process four users stream through; two or three minutes.
+soak: $(VENV)/.dev-stamp
+	BIMEDIX2_KILLS=1000 $(BIN)/python -m pytest tests/app/history/test_kills.py $(ARGS)
 
 demo-model: $(VENV)/.dev-stamp
 	$(BIN)/python -m engine.training.demo_model $(ARGS)
