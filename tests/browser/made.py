@@ -1,4 +1,4 @@
-"""CT series made for the browser tests: known values, a bright corner, slices whose names are out of order."""
+"""CT series made for the browser tests: known values, a bright corner, names in another order than slices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 SIZE = 48
 COUNT = 14
@@ -47,7 +49,6 @@ def _slice(index: int, study: str, series_uid: str, space: str) -> Dataset:
     made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = study, series_uid, space
     made.Modality, made.BodyPartExamined = "CT", "CHEST"
     made.PatientName, made.PatientID = "SMITH^JOHN", "SMITH1"
-    made.Rows = made.Columns = SIZE
     made.BitsAllocated = made.BitsStored = 16
     made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = 15, 1, 1
     made.PhotometricInterpretation = "MONOCHROME2"
@@ -58,6 +59,22 @@ def _slice(index: int, study: str, series_uid: str, space: str) -> Dataset:
     made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     made.ImagePositionPatient = [0, 0, index * STEP_MM]
     rows, columns = np.indices((SIZE, SIZE))
-    values = np.vectorize(value_at)(index, rows, columns)
-    made.PixelData = values.astype("<i2").tobytes()
+    _fill(made, np.vectorize(value_at)(index, rows, columns))
     return made
+
+
+def _fill(made: Dataset, values: NDArray[np.float64]) -> None:
+    made.Rows, made.Columns = values.shape
+    made.PixelData = values.astype("<i2").tobytes()
+
+
+def large_series(folder: Path, count: int, side: int) -> None:
+    """Write a series of noise over a gradient, as large as those of a hospital."""
+    folder.mkdir(parents=True)
+    uids = [str(generate_uid()) for _ in range(3)]
+    ground = np.linspace(-1000, 1000, side)[None, :] + np.random.default_rng(1).normal(0, 12, (side, side))
+    for index in range(count):
+        made = _slice(index, *uids)
+        made.SeriesNumber = 1
+        _fill(made, ground + index)
+        made.save_as(folder / f"IM{index:04d}", enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""Whole studies in the page: folders opened, scrolled, windowed, cut, measured, asked about and found again."""
+"""Whole studies in the page: folders opened, scrolled, windowed, cut, measured, asked about, found again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def drag(page, start, end, pane=0):
       const { viewer } = await import('/page/js/viewer.js');
       const pane = viewer.study.layout.panes[at];
       const box = pane.canvas.getBoundingClientRect();
-      return points.map((one) => { const [x, y] = pane.painter.toScreen(...one); return [box.left + x, box.top + y]; });
+      const toPage = ([x, y]) => [box.left + x, box.top + y];
+      return points.map((one) => toPage(pane.painter.toScreen(...one)));
     }"""
     (x0, y0), (x1, y1) = page.evaluate(script, [pane, [start, end]])
     page.mouse.move(x0, y0)
@@ -77,7 +78,7 @@ def drag(page, start, end, pane=0):
 
 
 def test_a_folder_opens_as_a_study(opened):
-    """Both series stand in the list with their counts, sorted by place; nothing of the names is sent or shown."""
+    """Both series stand in the list with their counts, sorted by place; no name is sent or shown."""
     sent = []
     page = opened()
     page.on("request", lambda one: sent.append(f"{one.url} {one.post_data_buffer or b''}"))
@@ -113,7 +114,7 @@ def test_scrolling_cine_and_windows(opened):
 
 @pytest.mark.parametrize("keys", [["]"], ["h"], ["]", "h"], ["v", "["], ["]", "]", "h"]])
 def test_turned_pictures_are_those_the_model_is_given(opened, keys):
-    """After turning and flipping, the canvas at 1:1 equals the server's picture of the view, marks included."""
+    """After turning and flipping, the canvas at 1:1 is the server's picture of the view; marks too."""
     page = opened()
     for key in keys:
         press(page, key)
@@ -123,11 +124,14 @@ def test_turned_pictures_are_those_the_model_is_given(opened, keys):
       const { viewer } = await import('/page/js/viewer.js');
       const { painter, marks } = viewer.study.layout.active;
       const { left, top } = painter.placement;
-      const turned = viewer.view().rotation % 180;
-      const [width, height] = turned ? [painter.source.rows, painter.source.columns] : [painter.source.columns, painter.source.rows];
+      const { rows, columns } = painter.source;
+      const [width, height] = viewer.view().rotation % 180 ? [rows, columns] : [columns, rows];
       let text = '';
-      for (const level of painter.context.getImageData(left, top, width, height).data) text += String.fromCharCode(level);
-      return { size: [height, width], data: btoa(text), view: viewer.view(), right: marks.right.textContent, bottom: marks.bottom.textContent };
+      for (const level of painter.context.getImageData(left, top, width, height).data) {
+        text += String.fromCharCode(level);
+      }
+      const [right, bottom] = [marks.right.textContent, marks.bottom.textContent];
+      return { size: [height, width], data: btoa(text), view: viewer.view(), right, bottom };
     }""")
     answer = page.request.get(f"{page.url}shown/render", params={"view": json.dumps(drawn["view"])})
     expected = np.asarray(Pillow.open(io.BytesIO(answer.body())).convert("RGB"))
@@ -255,6 +259,7 @@ def test_chosen_slices_are_asked_about_together(opened):
     page = opened()
     press(page, "s")
     press(page, "End")
+    expect(corner(page)).to_contain_text(f"{COUNT}/{COUNT}")
     press(page, "s")
     assert view(page)["labels"] == ["1", str(COUNT)]
     page.get_by_role("button", name="As the model sees it").click()
@@ -289,7 +294,7 @@ def test_two_series_side_by_side(opened):
 
 
 def test_a_zip_opens_and_bad_files_are_named_here(open_page, folder, tmp_path):
-    """An archive is one upload; a damaged file is named by the name it has on this machine, and the rest opens."""
+    """An archive is one upload; a damaged file is named as it is on this machine, and the rest opens."""
     archive = tmp_path / "ABBOTT.zip"
     with zipfile.ZipFile(archive, "w") as made:
         for path in sorted(folder.rglob("*")):
@@ -306,7 +311,7 @@ def test_a_study_can_be_cancelled(open_page, tmp_path):
     """Cancel gives the upload up; the page is ready for another."""
     series(tmp_path / "many", number=1, count=120)
     page = open_page()
-    page.route("**/studies/*/files", lambda route: None)
+    page.route("**/studies/*/files", lambda _: None)
     page.set_input_files("#viewer .folder", str(tmp_path / "many"))
     expect(page.locator("#viewer .progress")).to_be_visible()
     page.locator("#viewer .progress-cancel").click()

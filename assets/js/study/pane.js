@@ -43,6 +43,7 @@ export class Pane {
     this.region = null;
     this.painter.show(null, this.words);
     this.texts();
+    this.overlay.draw();
   }
 
   remove() { this.observer.disconnect(); this.element.remove(); }
@@ -122,7 +123,6 @@ export class Pane {
     for (const name of CORNERS) this.corners[name].textContent = (corners[name] ?? []).filter(Boolean).join("\n");
     const said = Object.values(corners).flat().filter(Boolean).join(", ");
     this.canvas.setAttribute("aria-label", said ? `${t("ui.viewer_label")}: ${said}` : t("ui.viewer_label"));
-    this.overlay.draw();
   }
 }
 

@@ -18,6 +18,7 @@ import { SHORTCUTS } from "./shortcuts.js";
 import { mountToolbar } from "./toolbar.js";
 import { Tray } from "./tray.js";
 
+const TELL_EVERY_MS = 120; // while a window is dragged
 const PLANES_AHEAD = 6; // planes fetched on either side: the server cuts each when it is asked
 const THREE_WINDOWS = { name: "three_windows", channels: ["lung", "soft_tissue", "bone"] };
 const LETTERS = ["A", "B"];
@@ -331,12 +332,24 @@ export class Study {
 
   changed(pane) {
     pane.overlay.measurements = this.measurements.on(pane.view()).map(({ measurement }) => ({ shape: measurement.shape, label: labelOf(measurement) }));
-    pane.overlay.draw();
-    if (pane === this.layout.active) this.refresh();
+    if (pane === this.layout.active) this.#soon();
     this.tell();
   }
 
-  tell() { announce("view", viewer.view()); }
+  /** Bar and slider once for each frame that is drawn, however often something changed before it. */
+  #soon() {
+    this.refreshing ||= requestAnimationFrame(() => { this.refreshing = 0; this.refresh(); });
+  }
+
+  /** Tell the rest of the page, at once and then no oftener than a reader can follow. */
+  tell() {
+    if (this.telling) { this.untold = true; return; }
+    announce("view", viewer.view());
+    this.telling = setTimeout(() => {
+      this.telling = 0;
+      if (this.untold) { this.untold = false; this.tell(); }
+    }, TELL_EVERY_MS);
+  }
 
   /** Bring bar, slider and findings up to the active pane. */
   refresh() {
