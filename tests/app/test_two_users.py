@@ -5,6 +5,8 @@ server: one that stands in no table here fails. A row says how another person wo
 the first one's; the first one asks the same afterwards and gets it, so that the row is known to ask right.
 """
 
+# ruff: noqa: E501 - tables of requests, one a line
+
 from __future__ import annotations
 
 import gc
@@ -14,7 +16,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -23,7 +25,6 @@ from pydicom.data import get_testdata_file
 
 from app import web
 from app.accounts.passwords import Passwords
-from app.accounts.people import People
 from app.history.store import HistoryStore
 from app.model import ModelInfo
 from app.session import Workspace
@@ -33,6 +34,9 @@ from app.ui.rates import RATES, Rate
 from engine.scripted import ScriptedBackend
 from viewers.worker import Intake
 
+if TYPE_CHECKING:
+    from app.accounts.people import People
+
 # Gradio leaves event loops and sockets of its start to the garbage collector
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -40,7 +44,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 MARK = "Zanzibar"
-PASSWORD = "four words make sense"
+PASSWORD = "four words make sense"  # noqa: S105 - of accounts made here
 DENIED = (401, 403, 404)
 
 
@@ -62,6 +66,9 @@ SHAPE = {"kind": "length", "points": [[10, 10], [20, 20]]}
 ROUTES = {
     "GET /healthz": Row("/healthz", denied=False),
     "POST /upload": Row("/upload", content=b"no image", denied=False, mine=(422,)),
+    "GET /slides/{digest}/tiles/{tile:path}": Row("/slides/{digest}/tiles/0/0_0.jpeg", mine=(404, 422)),
+    "GET /slides/{digest}/region": Row("/slides/{digest}/region?view={slide}", mine=(404, 422)),
+    "GET /slides/{digest}/grid": Row("/slides/{digest}/grid?view={slide}", mine=(404, 422)),
     "GET /shown/render": Row("/shown/render" + QUERY),
     "GET /images/{digest}": Row("/images/{digest}"),
     "GET /images/{digest}/frames/{frame:int}": Row("/images/{digest}/frames/0"),
@@ -273,6 +280,10 @@ def furnish(world: World) -> None:
     image = world.mine.post("/upload", content=ct).json()["image"]
     things = world.things
     things["digest"], things["view"] = image["digest"], json.dumps(image["default_view"])
+    region = {"x": 0, "y": 0, "width": 9, "height": 9}
+    things["slide"] = json.dumps(
+        {"slide": image["digest"], "region": region, "rotation": 0, "overview": False}
+    )
     things["session"], things["run"] = f"s{uuid.uuid4().hex}", "run-of-mine"
     payload = {
         "run": "first",
@@ -403,7 +414,7 @@ def test_the_rest_of_gradio_is_shut(world):
     }  # fmt: skip
     own = named_routes(world.routes)
     for route in served - opened - own - {"GET /"}:
-        method, path = (route.split() + [""])[:2] if " " in route else ("GET", route)
+        method, path = [*route.split(), ""][:2] if " " in route else ("GET", route)
         for spelling in (
             path,
             path.replace("/gradio_api", "//gradio_api"),
@@ -462,8 +473,8 @@ def test_head_and_options_say_nothing(world):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
     head = world.mine.head(path)
     assert (head.status_code, head.content) == (200, b"")
-    for path in ("/", "/gradio_api/startup-events", path):
-        answer = world.mine.get(path, headers={"origin": "https://elsewhere.example"})
+    for open_path in ("/", "/gradio_api/startup-events", path):
+        answer = world.mine.get(open_path, headers={"origin": "https://elsewhere.example"})
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 

@@ -1,5 +1,7 @@
 """Cookies: what counts as one, and how they are set."""
 
+# ruff: noqa: E501 - tables of requests, one a line
+
 from __future__ import annotations
 
 import asyncio
