@@ -77,11 +77,12 @@ def drag(page, start, end, pane=0):
     page.mouse.up()
 
 
-def test_a_folder_opens_as_a_study(opened):
+def test_a_folder_opens_as_a_study(open_page, folder):
     """Both series stand in the list with their counts, sorted by place; no name is sent or shown."""
     sent = []
-    page = opened()
-    page.on("request", lambda one: sent.append(f"{one.url} {one.post_data_buffer or b''}"))
+    page = open_page()
+    page.on("request", lambda one: sent.append((one.url, dict(one.headers), one.post_data_buffer)))
+    open_folder(page, folder)
     cards = page.locator("#viewer .strip-image")
     assert [card.inner_text() for card in cards.all()] == [f"{COUNT}\nCT #3", "4\nCT #7"]
     expect(page.locator("#viewer .corner.start")).to_contain_text("CT · CHEST · #3")
@@ -90,7 +91,9 @@ def test_a_folder_opens_as_a_study(opened):
     press(page, "End")
     expect(page.locator("#viewer .corner.top-end")).to_contain_text(f"Z {(COUNT - 1) * STEP_MM:g} mm")
     assert "SMITH" not in page.content()
-    assert not any("SMITH" in one for one in sent)
+    bodies = [body for url, _, body in sent if url.endswith("/files")]
+    assert bodies
+    assert all(name not in str(sent) for name in ("SMITH_JOHN", "CT 1", "CT%201", "IM0", "letter.txt"))
 
 
 def test_scrolling_cine_and_windows(opened):
