@@ -21,7 +21,7 @@ from app.accounts.people import People
 from app.ui.guard import Guard
 from app.ui.headers import own_page_policy
 from app.ui.identity import Accounts
-from app.ui.rates import RATES
+from app.ui.rates import RATES, Rates
 from app.web import routes
 from tests.app.accounts.provider import CLIENT, SECRET, TestProvider
 
@@ -44,6 +44,7 @@ class Site:
             port=7860,
             head=b"",
             identities=Accounts(self.settings, self.people.sign_ins),
+            rates=Rates(lambda: 0.0),  # the buckets' clock stands still
         )
 
         async def page(_request):

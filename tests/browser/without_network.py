@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import fcntl
 import json
+import os
 import re
 import shutil
 import socket
@@ -22,6 +23,18 @@ from pydicom.data import get_testdata_file
 from tests.browser.conftest import FLAGS, ask, start_server, upload
 
 _SIOCSIFFLAGS, _UP_AND_RUNNING = 0x8914, 0x41
+_IN_EVERY_PYTHON = """
+import os, sys
+
+def hook(event, arguments, log=os.environ["REACHED_LOG"]):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        target = arguments[1] if event == "socket.connect" else arguments[0]
+        with open(log, "a") as file:
+            file.write(f"{target[0] if isinstance(target, tuple) else target}\\n")
+
+sys.addaudithook(hook)
+"""
+"""Also in the processes the server starts: the one that reads uploads and the model's."""
 
 
 def raise_loopback() -> None:
@@ -37,6 +50,9 @@ def raise_loopback() -> None:
 
 def session(folder: Path) -> dict[str, object]:
     """Open the page, upload, ask, switch the language, search, reload, read the help."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(_IN_EVERY_PYTHON)
+    os.environ |= {"PYTHONPATH": str(folder / "site"), "REACHED_LOG": str(folder / "all-reached")}
     server = start_server(folder, OWNERSHIP="visitor", BACKEND="local", MODEL_PROCESS="true")
     seen: set[str] = set()
     failed: list[str] = []
@@ -66,6 +82,7 @@ def session(folder: Path) -> dict[str, object]:
         "failed": [one for one in failed if "ERR_ABORTED" not in one],
         "ended": ended,
         "server": sorted(server.reached),
+        "processes": sorted(set((folder / "all-reached").read_text().split()) - {""}),
         "browser": sorted(addresses(folder / "net.json")),
         "port": server.url.rsplit(":", 1)[1],
     }
