@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from app.errors import ImageNotFoundError
@@ -79,15 +79,12 @@ class SlidesService:
         ImageNotFoundError
             If it cannot be read any more.
         """
-        try:
-            borrowed = self.tiles.pool.borrow(digest)
-            slide = borrowed.__enter__()
-        except OSError as error:
-            raise ImageNotFoundError(found=digest[:12]) from error
-        try:
+        with ExitStack() as held:
+            try:
+                slide = held.enter_context(self.tiles.pool.borrow(digest))
+            except OSError as error:
+                raise ImageNotFoundError(found=digest[:12]) from error
             yield slide
-        finally:
-            borrowed.__exit__(None, None, None)
 
     def tile(
         self, digest: str, address: TileAddress, viewer: str, still_wanted: Callable[[], bool] | None = None

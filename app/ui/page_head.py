@@ -46,6 +46,7 @@ def page_head(model_name: str, *, is_demonstration: bool, users: bool = False) -
         'type="font/woff2" crossorigin>'
         '<link rel="stylesheet" href="page/css/page.css"><link rel="stylesheet" href="page/css/study.css">'
         '<link rel="stylesheet" href="page/css/workspace.css">'
+        '<link rel="stylesheet" href="page/css/slide.css">'
         f'<script type="application/json" id="bimedix2-page">{data}</script>'
         '<script type="module" src="page/js/page.js"></script>' + (_LOCK if users else "")
     ).encode()

@@ -4,6 +4,7 @@ import { notice } from "./dialogs.js";
 import { announce, drawIcons, el, listen } from "./dom.js";
 import { json } from "./server.js";
 import { isStudy, uploadStudy } from "./study/intake.js";
+import { mountSlide } from "./slide/slide.js";
 import { mountStudy } from "./study/study.js";
 import { local, onLanguage, t, tCount, translate } from "./texts.js";
 import { acceptFiles, uploadError, uploadFiles } from "./upload.js";
@@ -11,7 +12,7 @@ import { digestsOf, thumbnail } from "./view.js";
 import { viewer } from "./viewer.js";
 
 /** Each takes the panel's element and registers its kind. */
-const KINDS = [mountStudy];
+const KINDS = [mountStudy, mountSlide];
 const MOST_NOTICED = 3; // sentences about files that could not be opened, said one by one
 
 export function mountViewer(element) {
