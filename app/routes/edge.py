@@ -47,7 +47,8 @@ def answered(work: Endpoint) -> Endpoint:
         except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged below
             status = _status(error)
             if status == 500:
-                _LOG.exception("a request to %s failed", request.scope["route"].path)
+                # no more of the path: it holds ids
+                _LOG.exception("a request to /%s failed", request.url.path.split("/")[1])
             return JSONResponse({"error": wire.both(error)}, status)
 
     return endpoint

@@ -320,8 +320,8 @@ def test_upload_that_is_no_image(client, workspace, content):
 
 def test_unexpected_error_is_logged_and_not_shown(client, workspace, monkeypatch, caplog):
     """The page gets a sentence; the log gets the traceback."""
-    monkeypatch.setattr(workspace, "image", lambda *_: 1 / 0)
-    answer = client.get(f"/images/{'0' * 64}")
+    monkeypatch.setattr(workspace.curation, "tags", lambda *_: 1 / 0)
+    answer = client.get("/history/tags")
     assert answer.status_code == 500
     assert "ZeroDivisionError" not in answer.text
     assert "ZeroDivisionError" in caplog.text
