@@ -23,6 +23,7 @@ __all__ = ["Finding", "examine", "report"]
 
 Level = Literal["ok", "warning", "failed"]
 _GB = 1e9
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OLDEST_PYTHON = (3, 11)
 _PACKAGES = (
     "torch", "transformers", "peft", "gradio", "pydicom", "imagecodecs", "SimpleITK", "pillow", "sqlalchemy",
@@ -49,6 +50,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_gpu(),
         *_memory(settings),
         *_data_folder(settings),
+        *_several_users(settings),
         *_decoders(),
         *_model(settings),
     ]
@@ -145,6 +147,38 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / _GB
     level: Level = "ok" if free >= 1 else "warning"
     yield Finding(level, "cli.doctor_disk", {"free": f"{free:.0f}", "location": folder})
+
+
+def _several_users(settings: Settings) -> Iterator[Finding]:
+    """Look at what an installation for several people needs; one person's needs none of it."""
+    if settings.ownership != "users":
+        if settings.host not in _LOOPBACK and settings.ownership == "single":
+            yield Finding("warning", "cli.doctor_open_to_all", {"host": settings.host})
+        return
+    yield _accounts(settings)
+    if settings.host not in _LOOPBACK and not settings.is_https:
+        yield Finding("warning", "cli.doctor_no_tls", {"host": settings.host})
+    for file in (settings.tls_cert, settings.tls_key):
+        if file != Path() and not file.is_file():
+            yield Finding("failed", "cli.doctor_tls_missing", {"location": file})
+    if settings.oidc_issuer and importlib.util.find_spec("authlib") is None:
+        command = 'pip install "bimedix2-workstation[oidc]"'
+        yield Finding("failed", "cli.doctor_package_missing", {"name": "authlib", "command": command})
+
+
+def _accounts(settings: Settings) -> Finding:
+    from contextlib import closing
+
+    from app.accounts.store import AccountStore
+    from app.history.database import Database
+
+    if not settings.database and not settings.database_path.is_file():
+        return Finding("warning", "account.none_yet")
+    with closing(Database.open(settings.history)) as database:
+        found = [one for one in AccountStore(database).list() if not one.disabled]
+    if not any(one.role == "administrator" for one in found):
+        return Finding("warning", "account.none_yet")
+    return Finding("ok", "cli.doctor_accounts", {"found": len(found)})
 
 
 def _decoders() -> Iterator[Finding]:
