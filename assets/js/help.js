@@ -30,8 +30,9 @@ const groups = () => [
 export async function showHelp() {
   if (isOpen) return;
   isOpen = true;
-  const rows = groups().flatMap(({ title, shortcuts }) => [el("h3", {}, t(title)), ...shortcuts.map(({ keys, key }) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, ...keys.flatMap((one, at) => [at ? " + " : "", el("kbd", {}, one)]))))]);
-  await openDialog([el("h2", {}, t("ui.help")), el("dl", { class: "shortcuts", tabindex: 0 }, ...rows)], null, { wide: true });
+  const row = ({ keys, key }) => el("div", {}, el("dt", {}, t(key)), el("dd", {}, ...keys.flatMap((one, at) => [at ? " + " : "", el("kbd", {}, one)])));
+  const lists = groups().map(({ title, shortcuts }) => el("section", {}, el("h3", {}, t(title)), el("dl", {}, ...shortcuts.map(row))));
+  await openDialog([el("h2", {}, t("ui.help")), el("div", { class: "shortcuts", tabindex: 0, role: "group", "aria-label": t("ui.help") }, ...lists)], null, { wide: true });
   isOpen = false;
 }
 
