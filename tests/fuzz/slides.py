@@ -88,11 +88,21 @@ def zip_seeds() -> tuple[bytes, ...]:
     """Zip a slide of several files, and two that say they are of a kind with companions."""
     ini = b"[HIERARCHICAL]\nINDEXFILE = Index.dat\n[DATAFILE]\nFILE_0 = Data0000.dat\n"
     vms = b"[Virtual Microscope Specimen]\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=a.jpg\nMapFile=b.jpg\n"
+    photo = photo_seeds()[0]
     return (
         _zipped({f"part{number}/{number}.dcm": raw for number, raw in enumerate(wsm_seeds()[:2])}),
-        _zipped({"s.mrxs": photo_seeds()[0], "s/Slidedat.ini": ini, "s/Index.dat": b"0" * 99}),
-        _zipped({"s.vms": vms, "a.jpg": photo_seeds()[0], "b.jpg": photo_seeds()[0]}),
+        _zipped({"folder/s.tif": tiff_seeds()[0], "folder/readme.txt": b"no slide"}),
+        _zipped({"s.vms": vms, "a.jpg": _restarting_jpeg(), "b.jpg": _restarting_jpeg()}),
+        # incomplete as it is: that is refused before any of it is opened
+        _zipped({"s.mrxs": photo, "s/Slidedat.ini": ini, "s/Index.dat": b"0" * 99}),
     )
+
+
+def _restarting_jpeg() -> bytes:
+    """Make a picture with the restart markers that a Hamamatsu slide needs."""
+    stream = io.BytesIO()
+    Pillow.fromarray(made.tissue(256, 256)).save(stream, "JPEG", restart_marker_rows=1)
+    return stream.getvalue()
 
 
 def _zipped(entries: dict[str, bytes]) -> bytes:
