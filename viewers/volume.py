@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from viewers.errors import PlaneOutsideError, VolumeError
 from viewers.geometry import EdgeMarks, marks_from_letters
+from viewers.oblique import ObliqueSampler
 from viewers.proportions import display_size
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Volume:
         if self.code_map is not None and (self.code_map.table is not None or self.code_map.slope <= 0):
             raise ValueError("codes of a volume mean values on a rising line")
         self._check_planes()
-        _ = self._copying  # before other threads can see the volume
+        _ = self._sampler  # before other threads can see the volume
 
     def _check_planes(self) -> None:
         """Refuse planes that would be too large before one is made: the spacings came from a file."""
@@ -332,7 +332,8 @@ class Volume:
         """Plane across the voxels: resampled to square pixels as large as the shortest edge of a voxel."""
         grid = self.grid(plane)
         affine = self._made(plane, position_mm, np.empty(0)).affine
-        return self._made(plane, position_mm, self._sampled(affine, (grid.columns, grid.rows)))
+        values = self._sampler.sample(self._inverse @ affine, (grid.columns, grid.rows), self._outside)
+        return self._made(plane, position_mm, self._as_stored(values))
 
     @functools.cached_property
     def _outside(self) -> float:
@@ -343,47 +344,12 @@ class Volume:
     def prepare(self) -> None:
         """Make ready what the first oblique plane would wait for; safe in any thread, at any time."""
         if not self.is_straight:
-            self._voxels()
+            self._sampler.prepare()
             _ = self._outside
 
-    def _voxels(self) -> Any:
-        """Return the same voxels for SimpleITK, which samples across them ten times as fast as numpy.
-
-        It needs a copy. Its axes are the array's own: affines are applied by :meth:`_sampled`.
-        """
-        import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-
-        with self._copying:
-            copy = self.__dict__.get("_copy")
-            if copy is None:
-                copy = self.__dict__["_copy"] = sitk.GetImageFromArray(self.array)
-        return copy
-
     @functools.cached_property
-    def _copying(self) -> threading.Lock:
-        return threading.Lock()
-
-    def _sampled(self, plane: NDArray[np.float64], size: tuple[int, int]) -> NDArray[Any]:
-        """Interpolate linearly at a plane's pixels; half a voxel beyond the edge counts as the edge."""
-        import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
-
-        to_voxels = self._inverse @ plane
-        grid = sitk.AffineTransform(3)
-        grid.SetMatrix(to_voxels[:3, :3].ravel().tolist())
-        grid.SetTranslation(to_voxels[:3, 3].tolist())
-        made = sitk.Resample(
-            self._voxels(),
-            (*size, 1),
-            grid,
-            sitk.sitkLinear,
-            (0.0, 0.0, 0.0),
-            (1.0, 1.0, 1.0),
-            (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            self._outside,
-            # Whole numbers would be cut off, not rounded.
-            sitk.sitkFloat32,
-        )
-        return self._as_stored(sitk.GetArrayFromImage(made)[0])
+    def _sampler(self) -> ObliqueSampler:
+        return ObliqueSampler(self.array)
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
