@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from tests.fuzz.mutations import bytes_damaged, dicom_damaged
 from tests.fuzz.targets import Target, register
-from tests.viewers.openers import made
+from tests.viewers.openers import made, vendors
 from viewers.limits import Limits
 
 if TYPE_CHECKING:
@@ -93,9 +93,17 @@ def zip_seeds() -> tuple[bytes, ...]:
         _zipped({f"part{number}/{number}.dcm": raw for number, raw in enumerate(wsm_seeds()[:2])}),
         _zipped({"folder/s.tif": tiff_seeds()[0], "folder/readme.txt": b"no slide"}),
         _zipped({"s.vms": vms, "a.jpg": _restarting_jpeg(), "b.jpg": _restarting_jpeg()}),
+        _zipped(_files(vendors.write_mirax, rgb=made.tissue(304, 272), levels=2)),
         # incomplete as it is: that is refused before any of it is opened
         _zipped({"s.mrxs": photo, "s/Slidedat.ini": ini, "s/Index.dat": b"0" * 99}),
     )
+
+
+def _files(write, **options) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), **options)
+        paths = (path for path in Path(folder).rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
 def _restarting_jpeg() -> bytes:

@@ -10,6 +10,7 @@ import atexit
 import hashlib
 import json
 import multiprocessing
+import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -58,7 +59,7 @@ class OpenSlideApart:
         """Read RGB of a region in pixels of the level; see :class:`viewers.slide.SlidePixels`."""
         asked = [str(self.paths[0]), level, region.x, region.y, region.width, region.height]
         try:
-            raw = _process().ask(asked)
+            raw = _process(os.getpid()).ask(asked)
             return np.frombuffer(raw, np.uint8).reshape(region.height, region.width, 3)
         except (OSError, EOFError, ValueError) as error:
             raise CorruptTileError(
@@ -143,7 +144,8 @@ class _Process:
 
 
 @cache
-def _process() -> _Process:
+def _process(_owner: int) -> _Process:
+    """One for each process that asks: a fork cannot use, nor end, the child of its parent."""
     made = _Process()
     atexit.register(made.close)
     return made
