@@ -87,6 +87,7 @@ class CurationService:
         before: str | None = None,
         tag: str | None = None,
         study: str | None = None,
+        patient: str | None = None,
     ) -> ThreadPage:
         """List conversations, the pinned ones first, then the last changed first.
 
@@ -94,15 +95,15 @@ class CurationService:
         ----------
         before : str, optional
             Id of the last one of the part before.
-        tag, study : str, optional
-            Only those with this tag; only those of this study's pseudonym.
+        tag, study, patient : str, optional
+            Only those with this tag; only those of this pseudonym of a study, or of a patient.
 
         Raises
         ------
         ThreadNotFoundError
             If ``before`` is not there for this owner.
         """
-        found = self._store.threads(owner, limit + 1, before, tag=tag, study=study)
+        found = self._store.threads(owner, limit + 1, before, tag=tag, study=study, patient=patient)
         return ThreadPage(tuple(found[:limit]), len(found) > limit)
 
     def search(

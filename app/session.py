@@ -29,6 +29,7 @@ from app.history.lock import FilesLock
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
 from app.prompts import PromptBook
+from app.pseudonym_key import owner_key
 from app.quota import check_quota
 from app.slides_service import SlidesService
 from app.studies_service import StudiesService
@@ -36,6 +37,7 @@ from engine.errors import EngineError, PromptTooLongError
 from engine.messages import GenerationOptions, ImagePart
 from i18n.text import strip_controls
 from viewers.errors import ViewerError
+from viewers.image import Origin
 from viewers.limits import Limits
 from viewers.shown import draw
 from viewers.slide_view import SlideView
@@ -186,19 +188,19 @@ class Workspace:
         limits = Limits(file_bytes=self.settings.max_upload_bytes)
         uploads = self.settings.uploads_folder
         arrived = self.slides.take(path, uploads)
-        label, digest = "SM", arrived.name if arrived else ""
+        label, digest, origin = "SM", arrived.name if arrived else "", Origin()
         if arrived is None:
-            arrived = self._intake.open(path, uploads, limits)
+            arrived = self._intake.open(path, uploads, limits, owner_key(self.settings, owner))
         try:
             if not digest:
                 image = load_image(arrived)
-                label, digest = _neutral_label(image), image.digest
+                label, digest, origin = _neutral_label(image), image.digest, image.describes.origin
             folder = self.settings.images_folder / digest
             with self._files:
                 check_quota(self.settings, self._store, owner, arrived)
                 if not folder.exists():
                     arrived.rename(folder)
-                self._store.add_image(owner, digest, label)
+                self._store.add_image(owner, digest, label, patient=origin.patient, study=origin.study)
         finally:
             shutil.rmtree(arrived, ignore_errors=True)
         return digest

@@ -260,12 +260,14 @@ class StudiesService:
         # the child that wrote it has just taken the digest of these bytes
         image = load(arrived, verify=False)
         target = self._settings.images_folder / digest
-        study = image.describes.origin.study or None
+        origin = image.describes.origin
         with self._files:
             check_quota(self._settings, self._store, upload.owner, arrived)
             if not target.exists():
                 arrived.rename(target)
-            self._store.add_image(upload.owner, digest, self._label(image), study=study)
+            self._store.add_image(
+                upload.owner, digest, self._label(image), patient=origin.patient, study=origin.study
+            )
         upload.kept.add(digest)
 
     def _drop_first(self, upload: StudyUpload) -> None:

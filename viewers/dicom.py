@@ -27,6 +27,7 @@ from viewers.findings import finding
 from viewers.geometry import SizePx
 from viewers.image import Image, ImageFacts, display_digest
 from viewers.luts import modality_lut, palette
+from viewers.origin import origin_of
 from viewers.pixels import DicomFrames, Palette, PixelFormat
 from viewers.record import facts_to_json
 from viewers.shutter import hidden_pixels
@@ -52,8 +53,13 @@ _ITEM: Final = b"\xfe\xff\x00\xe0"
 _IMAGE_STORAGE: Final = "Image Storage"
 
 
-def open_dicom(raw: bytes, limits: Limits) -> Image:
+def open_dicom(raw: bytes, limits: Limits, key: bytes | None = None) -> Image:
     """Open a DICOM file's bytes; its first frame is decoded to prove that it can be.
+
+    Parameters
+    ----------
+    key : bytes, optional
+        For pseudonyms of what it belongs to; without one that is not kept.
 
     Raises
     ------
@@ -69,7 +75,8 @@ def open_dicom(raw: bytes, limits: Limits) -> Image:
     first = frames.read(0)
     facts = facts_of(frames)
     digest = display_digest(facts_to_json(facts, findings=False), frames.data, *frames.meaning())
-    return Image(facts, frames, digest, first)
+    image = Image(facts, frames, digest, first)
+    return image if key is None else image.belonging(origin_of(parsed.dataset, key))
 
 
 def _parsed(raw: bytes, limits: Limits) -> ParsedFile:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
-from viewers.image import Origin
-from viewers.series import Series, pseudonym
+from viewers.origin import origin
+from viewers.series import Series
 from viewers.stack import TILT_DEGREES, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from viewers.headers import Common, Header
+    from viewers.image import Origin
     from viewers.limits import Limits
 
 __all__ = ["once", "series_of"]
@@ -35,9 +36,7 @@ def series_of(name: str, headers: list[Header], key: bytes, limits: Limits) -> I
 
 
 def _origin(name: str, number: int, first: Header, key: bytes) -> Origin:
-    space = pseudonym(key, "space", first.space) if first.space else ""
-    series = pseudonym(key, "series", name, str(number))
-    return Origin(pseudonym(key, "study", first.study), series, space)
+    return origin(key, first.study, (name, number), first.space, first.patient)
 
 
 def _one_series(origin: Origin, headers: list[Header], found: list[Finding], limits: Limits) -> Series:

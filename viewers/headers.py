@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from viewers import display
 from viewers.attributes import PARSER_FAILURES, cut_short, group_item, integer, numbers, texts, uid
 from viewers.errors import CorruptHeaderError, NoPixelDataError, OpenError, TruncatedFileError
+from viewers.origin import patient_name
 from viewers.series import Instance, SourceFile
+from viewers.skim import PATIENT
 from viewers.stack import slice_plane
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Header:
     sop: str
     space: str
     """FrameOfReferenceUID."""
+    patient: str
+    """What the header calls the patient, as :func:`viewers.origin.patient_name`."""
     common: Common
     time: tuple[tuple[float, ...], ...]
     acquisition: int
@@ -89,7 +93,7 @@ def picture_header(found: FoundFile, limits: Limits) -> Header:
     size = (image.size.width, image.size.height)
     kind = ("color" if image.is_color else "grey",)
     common = Common("", {}, size, kind, image.frame_count, (), None)
-    return Header("pictures", name, name, "", common, (), 0, instance)
+    return Header("", name, name, "", "", common, (), 0, instance)
 
 
 def check_length(skimmed: Skimmed, size: int) -> None:
@@ -194,6 +198,7 @@ def skimmed_header(found: FoundFile, skimmed: Skimmed, common: Common) -> Header
         series=skimmed.text("SeriesInstanceUID"),
         sop=skimmed.text("SOPInstanceUID") or f"file {found.index}",
         space=skimmed.text("FrameOfReferenceUID"),
+        patient=_patient(skimmed),
         common=common,
         time=times,
         acquisition=_whole(acquisition) or 0,
@@ -205,6 +210,14 @@ def skimmed_header(found: FoundFile, skimmed: Skimmed, common: Common) -> Header
             SourceFile(found.path, skimmed),
         ),
     )
+
+
+def _patient(skimmed: Skimmed) -> str:
+    """Name of the patient; the dataset is made only where its characters are not plain."""
+    if all(skimmed.value(keyword).isascii() for keyword in PATIENT):
+        return patient_name([skimmed.text(keyword).split("\\") for keyword in PATIENT])
+    dataset = skimmed.parsed().dataset
+    return patient_name([texts(dataset, keyword) for keyword in PATIENT])
 
 
 def _whole(values: list[float]) -> int | None:
@@ -227,6 +240,7 @@ def parsed_header(found: FoundFile, parsed: ParsedFile) -> Header:
         series=uid(dataset, "SeriesInstanceUID"),
         sop=uid(dataset, "SOPInstanceUID") or f"file {found.index}",
         space=uid(dataset, "FrameOfReferenceUID"),
+        patient=patient_name([texts(dataset, keyword) for keyword in PATIENT]),
         common=common,
         time=tuple(tuple(numbers(dataset, keyword)) for keyword in (*_TIMES, "DiffusionBValue")),
         acquisition=integer(dataset, "AcquisitionNumber") or 0,

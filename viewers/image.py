@@ -117,6 +117,7 @@ class Origin:
     series: str = ""
     space: str = ""
     """Of the frame of reference: images with the same one lie in the same coordinates."""
+    patient: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,11 @@ __all__ = ["browser_frame", "decoders", "open_image"]
 
 
 def open_image(
-    path: Path | str, limits: Limits | None = None, progress: Callable[[float], None] | None = None
+    path: Path | str,
+    limits: Limits | None = None,
+    progress: Callable[[float], None] | None = None,
+    *,
+    key: bytes | None = None,
 ) -> Image:
     """Open one file, DICOM or picture, de-identified.
 
@@ -30,6 +34,8 @@ def open_image(
         How much the file may ask for.
     progress : callable, optional
         Called with the part done, 0 to 1.
+    key : bytes, optional
+        For pseudonyms of the patient and study it belongs to; without one that is not kept.
 
     Raises
     ------
@@ -49,17 +55,17 @@ def open_image(
     with source.open("rb") as stream:
         raw = stream.read(size)
     tell(0.5)
-    image = _open(raw, limits)
+    image = _open(raw, limits, key)
     tell(1.0)
     return image
 
 
-def _open(raw: bytes, limits: Limits) -> Image:
+def _open(raw: bytes, limits: Limits, key: bytes | None) -> Image:
     kind = sniff(raw)
     if kind == "dicom":
         from viewers.dicom import open_dicom
 
-        return open_dicom(raw, limits)
+        return open_dicom(raw, limits, key)
     if kind == "picture":
         from viewers.picture import open_picture
 

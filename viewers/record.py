@@ -50,7 +50,9 @@ _SINCE_2: Final[Mapping[str, Any]] = {
     "origin": asdict(Origin()),
 }
 """Entries that records of version 1 lack, with what they would say."""
-_ORIGIN: Final[Mapping[str, Types]] = dict.fromkeys(("study", "series", "space"), str)
+_ORIGIN: Final[Mapping[str, Types]] = dict.fromkeys(("study", "series", "space", "patient"), str)
+_SINCE_PATIENT: Final[Mapping[str, str]] = {"patient": ""}
+"""What earlier records do not say of an origin."""
 _CALIBRATED: Final[Mapping[str, Types]] = {"region": dict, "spacing": dict}
 _REGION: Final[Mapping[str, Types]] = dict.fromkeys(("x", "y", "width", "height"), int)
 _WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
@@ -183,7 +185,7 @@ def facts_from_json(value: Any, version: int = 2) -> ImageFacts:
         passes=_each_frame(record, "passes", [int(item) for item in record["passes"]]),
         times_s=_each_frame(record, "times_s", [float(item) for item in record["times_s"]]),
         calibrated=tuple(_calibrated_from_json(item) for item in record["calibrated"]),
-        origin=Origin(**strict(record["origin"], _ORIGIN, _fail)),
+        origin=Origin(**strict(_SINCE_PATIENT | record["origin"], _ORIGIN, _fail)),
     )
 
 

@@ -6,7 +6,6 @@ kept to itself. Its frames are read one at a time, so that a series needs no mor
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from viewers.skim import Skimmed
     from viewers.stack import SlicePlane, Stack
 
-__all__ = ["Instance", "Series", "SliceFrames", "SourceFile", "Watch", "pseudonym"]
+__all__ = ["Instance", "Series", "SliceFrames", "SourceFile", "Watch"]
 
 _UNDEFINED: Final = 0xFFFFFFFF
 
@@ -329,8 +328,3 @@ def _pixels(file: SourceFile) -> bytes:
     if len(data) < length:
         raise TruncatedFileError(part="pixels", found=len(data), expected=length)
     return data
-
-
-def pseudonym(key: bytes, *texts: str) -> str:
-    """Name for something that must not be named: the same for the same key and texts, 16 hex digits."""
-    return hashlib.blake2b("\0".join(texts).encode(), key=key[:64], digest_size=8).hexdigest()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-__all__ = ["HEAD_BYTES", "Skimmed", "skim", "tag"]
+__all__ = ["HEAD_BYTES", "PATIENT", "Skimmed", "skim", "tag"]
 
 HEAD_BYTES: Final = 2**16
 """Of a file, read first: the headers of most files end before."""
@@ -51,7 +51,14 @@ one, as enhanced images have, is parsed as a whole."""
 _MOST_ELEMENTS: Final = 20_000
 """Stepped over in one file; one with more is parsed as a whole, where limits are looked at."""
 
-IDENTIFIERS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+PATIENT: Final = ("PatientID", "IssuerOfPatientID")
+IDENTIFIERS: Final = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "FrameOfReferenceUID",
+    *PATIENT,
+)
 """Looked at for grouping, then forgotten."""
 PER_SLICE: Final = (
     "ImagePositionPatient",

@@ -43,13 +43,15 @@ from viewers.headers import (
     skimmed_header,
 )
 from viewers.limits import Limits
-from viewers.series import Instance, Series, pseudonym
+from viewers.origin import pseudonym
 from viewers.silence import collected_warnings
 from viewers.skim import HEAD_BYTES, Skimmed, skim
 from viewers.sniff import sniff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from viewers.series import Instance, Series
 
 
 __all__ = ["FileRead", "Study", "StudyReader", "read_studies"]

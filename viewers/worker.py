@@ -76,8 +76,15 @@ class Intake:
         with self._lock:
             self._child.kill()
 
-    def open(self, path: Path | str, folder: Path | str, limits: Limits | None = None) -> Path:
+    def open(
+        self, path: Path | str, folder: Path | str, limits: Limits | None = None, key: bytes | None = None
+    ) -> Path:
         """Open a file and store it as ``folder / digest``; returns that folder.
+
+        Parameters
+        ----------
+        key : bytes, optional
+            For pseudonyms of what it belongs to; the same key gives the same ones.
 
         Raises
         ------
@@ -89,6 +96,7 @@ class Intake:
         """
         home, staging = _staging(folder)
         question = {"task": "image", "path": str(path), "folder": str(staging)}
+        question["key"] = (key or b"")[:64].hex()
         try:
             with self._lock:
                 answer = self._child.ask(question | {"limits": asdict(limits or Limits())})
@@ -260,7 +268,8 @@ def store_image(question: dict[str, Any], _tell: object) -> str:
     from viewers.intake import open_image
     from viewers.store import save
 
-    image = open_image(question["path"], Limits(**question["limits"]))
+    key = bytes.fromhex(question["key"]) or None
+    image = open_image(question["path"], Limits(**question["limits"]), key=key)
     save(image, Path(question["folder"]) / image.digest)
     return image.digest
 

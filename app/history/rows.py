@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
 from app.history.indexing import unindex_thread
@@ -169,7 +169,8 @@ def _adopt_study(connection: Connection, thread_id: str, turn_id: str) -> None:
     query = query.join(
         view_images, and_(view_images.c.digest == images.c.digest, view_images.c.turn_id == turn_id)
     )
-    query = query.where(threads.c.study.is_(None), images.c.study.is_not(None))
+    query = query.where(threads.c.study.is_(None), threads.c.patient.is_(None))
+    query = query.where(or_(images.c.study.is_not(None), images.c.patient.is_not(None)))
     found = connection.execute(query.order_by(view_images.c.position, view_images.c.place).limit(1)).first()
     if found is not None:
         values = {"patient": found.patient, "study": found.study}

@@ -317,6 +317,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         *,
         tag: str | None = None,
         study: str | None = None,
+        patient: str | None = None,
     ) -> list[ThreadSummary]:
         """List an owner's conversations: the pinned ones first, then the last changed first.
 
@@ -328,8 +329,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
             How many at most.
         before : ThreadSummary or str, optional
             The last one of the page before, or its id.
-        tag, study : str, optional
-            Only those with this tag; only those of this study.
+        tag, study, patient : str, optional
+            Only those with this tag; only those of this study; only those of this patient.
 
         Raises
         ------
@@ -342,6 +343,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
             query = query.where(threads.c.id.in_(select(tags.c.thread_id).where(tags.c.tag == tag)))
         if study is not None:
             query = query.where(threads.c.study == study)
+        if patient is not None:
+            query = query.where(threads.c.patient == patient)
         pinned = threads.c.pinned.is_not(None)
         query = query.order_by(pinned.desc(), threads.c.updated.desc(), threads.c.id.desc()).limit(limit)
         with self._database.read() as connection:
@@ -422,17 +425,15 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
 
     # --- images -------------------------------------------------------------------------------------
 
-    def add_image(
-        self, owner: str, digest: str, label: str, *, patient: str | None = None, study: str | None = None
-    ) -> None:
+    def add_image(self, owner: str, digest: str, label: str, *, patient: str = "", study: str = "") -> None:
         """Record that an owner has opened an image; once more renews its label and what else is given.
 
         Parameters
         ----------
         label : str
             Neutral and generated, never a file name.
-        patient, study : str, optional
-            Pseudonyms; conversations about the image are listed under them.
+        patient, study : str
+            Pseudonyms, empty where unknown; conversations about the image are listed under them.
         """
         mine = and_(images.c.owner == owner, images.c.digest == digest)
         known = {"patient": patient, "study": study}

@@ -61,7 +61,7 @@ class _History:
     # --- finding ------------------------------------------------------------------------------------
 
     def threads(self, request: Request) -> Response:
-        """List conversations behind one already listed, or of one tag or study."""
+        """List conversations behind one already listed, or of one tag, study or patient."""
         asked = request.query_params
         page = self._curation.threads(
             request.scope[OWNER],
@@ -69,6 +69,7 @@ class _History:
             before=asked.get("before") or None,
             tag=asked.get("tag") or None,
             study=asked.get("study") or None,
+            patient=asked.get("patient") or None,
         )
         return JSONResponse({"threads": wire.threads_value(page.threads), "more": page.more})
 

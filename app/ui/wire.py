@@ -157,6 +157,7 @@ def threads_value(threads: Sequence[ThreadSummary]) -> list[dict[str, Any]]:
             "pinned": one.pinned,
             "tags": one.tags,
             "study": one.study,
+            "patient": one.patient,
         }
         for one in threads
     ]

@@ -304,6 +304,45 @@ def test_nothing_identifying_is_kept(workspace: Workspace, settings: Settings) -
         assert value.encode() not in stored
 
 
+def made_ct(path: Path, **changes: str) -> Path:
+    """Write the CT slice with other attributes."""
+    dataset = pydicom.dcmread(CT)
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    dataset.PixelData = bytes([len(repr(changes)), *dataset.PixelData[1:]])
+    dataset.save_as(path)
+    return path
+
+
+def test_a_conversation_about_a_single_file_has_patient_and_study(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Files of one patient and study give one pair of pseudonyms, for one owner; a picture gives none."""
+    again = made_ct(tmp_path / "again.dcm", SeriesInstanceUID="1.2.3", PatientSex="F")
+    study = made_ct(tmp_path / "study.dcm", StudyInstanceUID="1.2.3.4")
+    patient = made_ct(tmp_path / "patient.dcm", StudyInstanceUID="1.2.3.4.5.6", PatientID="another")
+    picture = tmp_path / "photo.png"
+    Pillow.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
+
+    def summary(owner: str, path: Path) -> tuple[str | None, str | None]:
+        image = workspace.add_upload(owner, path)
+        thread_id = last(workspace.ask(owner, None, "Q", [default_view(image)], "run")).thread_id
+        thread = workspace.thread(owner, thread_id)
+        return thread.patient, thread.study
+
+    first = summary(ME, CT)
+
+    assert all(first)
+    assert summary(ME, again) == first
+    other_study, other_patient = summary(ME, study), summary(ME, patient)
+    assert other_study[0] == first[0] != other_patient[0]
+    assert len({first[1], other_study[1], other_patient[1]}) == 3
+    assert not {*first} & {*summary(OTHER, CT)}, "two owners cannot tell that it is one patient"
+    assert summary(ME, picture) == (None, None)
+    assert len(workspace._store.threads(ME, patient=first[0])) == 3
+    assert len(workspace._store.threads(ME, study=first[1])) == 2
+
+
 def test_a_picture_is_labelled_by_what_it_is(workspace: Workspace, tmp_path: Path) -> None:
     """The label says what it is, never the file's name."""
     path = tmp_path / "John_Smith_1970.png"

@@ -45,6 +45,9 @@ def test_series_become_images_and_bad_files_are_named_by_number(workspace, folde
     digests = [state["series"][0]["digest"], other["series"][0]["digest"]]
     assert client.get(f"/images/{digests[0]}").json()["frames"] == COUNT
     assert client.get(f"/studies?images={digests[1]}").json() == {"images": digests}
+    kept = {image.digest: image for image in workspace.history.images("local")}
+    assert len({kept[one].study for one in digests}) == len({kept[one].patient for one in digests}) == 1
+    assert kept[digests[0]].patient
     geometry = client.get(f"/images/{digests[0]}/geometry").json()
     assert geometry["planes"]["axial"]["count"] == COUNT
     # the slice that was shown alone is gone once the page is done with the upload

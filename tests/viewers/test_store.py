@@ -236,7 +236,8 @@ def change(folder, edit):
         lambda record: record["facts"].update(planes=[None, None]),
         lambda record: record["facts"].update(planes=[[0, 0, 0, 1, 0, 0, 1, 0, 0]]),
         lambda record: record["facts"].update(passes=["x"]),
-        lambda record: record["facts"]["origin"].update(patient="x"),
+        lambda record: record["facts"]["origin"].update(name="x"),
+        lambda record: record["facts"]["origin"].update(patient=5),
         lambda record: record["code_maps"][0].update(slope="1"),
         lambda record: record["code_maps"][0].update(table="AAAA"),
     ],
@@ -246,6 +247,12 @@ def test_an_edited_record_is_refused(kept, edit):
     change(kept, edit)
     with pytest.raises(StoredImageError):
         load(kept)
+
+
+def test_a_record_that_says_nothing_of_a_patient_opens(kept):
+    """Images stored by earlier versions open as before."""
+    change(kept, lambda record: record["facts"]["origin"].pop("patient"))
+    assert load(kept).describes.origin.patient == ""
 
 
 def test_version_1_is_still_read(kept):
