@@ -69,6 +69,8 @@ class Run:
         self._pieces: list[str] = []
         self._finished = False
         self.turns_left_out = 0
+        self.usage: dict[str, object] = {}
+        """Counts and times of an answer the model itself ended."""
 
     @property
     def text(self) -> str:
@@ -113,6 +115,7 @@ class Run:
         """Store the end of the answer, once."""
         if not self._finished:
             self._finished = True
+            self.usage = usage or {}
             self._store.finish(self.answer_id, self.text, state, usage=usage)
         return self.update(state)
 

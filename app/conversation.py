@@ -37,7 +37,11 @@ _TRANSLATE: Final = {
 
 
 def messages(
-    turns: Sequence[Turn], left_out: int, language: str, pictures: Callable[[Shown], Sequence[ImagePart]]
+    turns: Sequence[Turn],
+    left_out: int,
+    language: str,
+    pictures: Callable[[Shown], Sequence[ImagePart]],
+    words: Callable[[Shown, str], str] = lambda _shown, _language: "",
 ) -> list[Message]:
     """Build the conversation the model is given.
 
@@ -55,6 +59,9 @@ def messages(
         ``en`` or ``ar``, of the answer being written.
     pictures : callable
         Draws what is on screen, as one picture or several.
+    words : callable
+        Says what the model should know of them beside their pixels, in the language of the answer; empty
+        for most.
     """
     carried = last_views(turns[:left_out])
     found: list[Message] = []
@@ -69,7 +76,9 @@ def messages(
         carried = []
         images = [picture for view in views for picture in pictures(view)]
         wanted = language if is_last or reply is None else reply.language
-        found.append(Message("user", (*images, TextPart(_asked(turn.question, wanted)))))
+        said = [words(view, wanted) for view in views]
+        text = "\n".join([*filter(None, said), _asked(turn.question, wanted)])
+        found.append(Message("user", (*images, TextPart(text))))
         if not is_last and reply is not None:
             found.append(Message.of("assistant", reply.text))
     return found

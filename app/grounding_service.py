@@ -46,6 +46,8 @@ class GroundingService:
     adapter_of : callable
         Adapter that gave an answer, from the words stored with it; raises ``LookupError`` if it was
         another model, which nobody can ask any more.
+    words : callable
+        What the model was told of a view beside its pixels, in the language of the answer.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class GroundingService:
         backend: object,
         pictures: Callable[[str, Shown], Sequence[ImagePart]],
         adapter_of: Callable[[str], str | None],
+        words: Callable[[str, Shown, str], str] = lambda _owner, _shown, _language: "",
     ) -> None:
         self._store = store
         self._backend = backend
         self._pictures = pictures
         self._adapter_of = adapter_of
+        self._words = words
         self._lock = threading.Lock()
         self._running: dict[str, set[threading.Event]] = {}
 
@@ -134,7 +138,13 @@ class GroundingService:
     ) -> ImageDependence | None:
         """Ask with what the model was given: the oldest turns left out until the conversation fits."""
         for left_out in range(len(turns)):
-            asked = messages(turns, left_out, answer.language, lambda view: self._pictures(owner, view))
+            asked = messages(
+                turns,
+                left_out,
+                answer.language,
+                lambda view: self._pictures(owner, view),
+                lambda view, language: self._words(owner, view, language),
+            )
             if not any(message.images for message in asked):
                 return None
             try:

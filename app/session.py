@@ -31,6 +31,8 @@ from app.model import PreparedBackend, open_backend
 from app.prompts import PromptBook
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
+from app.reading_pace import ReadingPace
+from app.slide_words import slide_words
 from app.slides_service import SlidesService
 from app.studies_service import StudiesService
 from engine.errors import EngineError, PromptTooLongError
@@ -40,7 +42,7 @@ from viewers.errors import ViewerError
 from viewers.image import Origin
 from viewers.limits import Limits
 from viewers.shown import draw
-from viewers.slide_view import SlideView
+from viewers.slide_view import SlideView, describe_slide_view
 from viewers.store import load as load_image
 from viewers.worker import Intake
 
@@ -112,8 +114,11 @@ class Workspace:
         """Whole slides."""
         self.adapters = AdapterChoice(model.adapters)
         """Which adapter answers whom."""
-        self.grounding = GroundingService(store, backend, self.pictures, self._adapter_that_answered)
+        self.grounding = GroundingService(
+            store, backend, self.pictures, self._adapter_that_answered, self.words
+        )
         """How much an answer depends on its image."""
+        self._pace = ReadingPace(settings.folder / "reading-pace.json")
 
     @property
     def history(self) -> HistoryStore:
@@ -252,12 +257,24 @@ class Workspace:
             return ImagePart(draw(shown, opened))
 
     def pictures(self, owner: str, shown: Shown) -> list[ImagePart]:
-        """Draw what the model is given of what is on screen: the overview goes before a slide's region."""
-        if isinstance(shown, SlideView) and shown.overview:
+        """Draw what the model is given of what is on screen: of a slide several, see SlideView.parts."""
+        if isinstance(shown, SlideView):
             self.own(owner, shown.slide)
             with self.slides.borrow(shown.slide) as slide:
                 return [self.render(owner, part) for part in shown.parts(slide)]
         return [self.render(owner, shown)]
+
+    def words(self, owner: str, shown: Shown, language: str) -> str:
+        """Say what the model is told beside the pixels of a slide: magnification, size, order of pictures."""
+        if not isinstance(shown, SlideView):
+            return ""
+        self.own(owner, shown.slide)
+        with self.slides.borrow(shown.slide) as slide:
+            return slide_words(describe_slide_view(slide, shown), language)
+
+    def reading_seconds(self, owner: str, pictures: int) -> float | None:
+        """Seconds this machine takes to read so many pictures; ``None`` before it has read one."""
+        return self._pace.seconds(self._answering(owner), pictures)
 
     # --- history ----------------------------------------------------------------------------------
 
@@ -403,11 +420,19 @@ class Workspace:
         language = next(answer.language for answer in written if answer.id == run.answer_id)
         options = self._options(owner, len(written))
         for left_out in range(len(turns)):
-            asked = messages(turns, left_out, language, lambda view: self.pictures(owner, view))
+            asked = messages(
+                turns,
+                left_out,
+                language,
+                lambda view: self.pictures(owner, view),
+                lambda view, language: self.words(owner, view, language),
+            )
             run.turns_left_out = left_out
             try:
                 with closing(self._backend.stream(asked, options)) as events:
                     yield from run.follow(events, stop)
+                pictures = sum(len(message.images) for message in asked)
+                self._pace.note(self._answering(owner), pictures, run.usage)
             except PromptTooLongError:
                 # raised before any computing and before any update
                 if left_out == len(turns) - 1:

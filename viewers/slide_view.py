@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST_PX",
     "MODEL_PX",
-    "Grid",
+    "MOST_PARTS",
     "SlideView",
     "describe_slide_view",
     "draw_region",
-    "plan_grid",
     "render_slide",
     "scale_of",
     "thumbnail",
@@ -44,10 +43,20 @@ MODEL_PX: Final = 336
 LONGEST_PX: Final = 4096
 """Pixels of the longer side at most: 4096 x 336 is twelve squares in a row."""
 _TURNS: Final = (0, 90, 180, 270)
-_GRID_IMAGES: Final = 16
-"""Tiles of a grid unless asked otherwise: each is a picture for the model to look at."""
-_VIEW: Final[Mapping[str, Types]] = {"slide": str, "region": dict, "rotation": int, "overview": bool}
+MOST_PARTS: Final = 16
+"""Parts a region is cut into at most: each is a picture for the model to look at."""
+_VIEW: Final[Mapping[str, Types]] = {
+    "slide": str,
+    "region": dict,
+    "rotation": int,
+    "overview": bool,
+    "point": (dict, type(None)),
+    "grid": int,
+}
+_SINCE_POINTS: Final[Mapping[str, Any]] = {"point": None, "grid": 0}
+"""Entries that views stored earlier lack, with what they would say."""
 _REGION: Final[Mapping[str, Types]] = dict.fromkeys(("x", "y", "width", "height"), int)
+_POINT: Final[Mapping[str, Types]] = {"x": int, "y": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,8 @@ class SlideView:
     Raises
     ------
     InvalidViewError
-        If it is turned by anything but whole quarters.
+        If it is turned by anything but whole quarters, its point is outside its region, or it would be cut
+        into more parts than there may be.
     """
 
     slide: str
@@ -68,11 +78,21 @@ class SlideView:
     """Degrees clockwise that the picture is turned by: 0, 90, 180 or 270."""
     overview: bool = False
     """Whether a picture of the whole slide goes before it as context; see :meth:`parts`."""
+    point: tuple[int, int] | None = None
+    """x and y of a place inside the region that was pointed at, in pixels of level 0."""
+    grid: int = 0
+    """Parts, at most, that the region is cut into for the model to see it in detail; 0 leaves it whole."""
 
     def __post_init__(self) -> None:
         if self.rotation not in _TURNS:
             raise InvalidViewError(
                 entry="rotation", found=self.rotation, expected=", ".join(map(str, _TURNS))
+            )
+        if self.grid != 0 and not 2 <= self.grid <= MOST_PARTS:
+            raise InvalidViewError(entry="grid", found=self.grid, expected=f"0, 2-{MOST_PARTS}")
+        if self.point is not None and not _holds(self.region, self.point):
+            raise InvalidViewError(
+                entry="point", found=f"{self.point[0]}, {self.point[1]}", expected="inside the region"
             )
 
     @property
@@ -87,6 +107,8 @@ class SlideView:
             "region": {name: getattr(self.region, name) for name in _REGION},
             "rotation": self.rotation,
             "overview": self.overview,
+            "point": None if self.point is None else dict(zip("xy", self.point, strict=True)),
+            "grid": self.grid,
         }
 
     @classmethod
@@ -96,22 +118,37 @@ class SlideView:
         Raises
         ------
         InvalidViewError
-            If an entry is missing, unknown, wrongly typed, or a rotation that cannot be.
+            If an entry is missing, unknown, wrongly typed, or a rotation, point or grid that cannot be.
         """
-        record = strict(value, _VIEW, _invalid)
+        known = {**_SINCE_POINTS, **value} if isinstance(value, dict) else value
+        record = strict(known, _VIEW, _invalid)
         region = Region(**strict(record["region"], _REGION, _invalid))
-        return cls(record["slide"], region, record["rotation"], record["overview"])
+        point = None if record["point"] is None else strict(record["point"], _POINT, _invalid)
+        place = None if point is None else (point["x"], point["y"])
+        return cls(record["slide"], region, record["rotation"], record["overview"], place, record["grid"])
 
     def draw(self, open_: Callable[[str], Slide]) -> NDArray[np.uint8]:
         """Draw the region with :func:`render_slide`; see :class:`viewers.shown.Shown`."""
         return render_slide(open_(self.slide), self)
 
     def parts(self, slide: Slide) -> tuple[SlideView, ...]:
-        """Return what the model is shown in turn: the overview, if it goes along, then the region."""
-        alone = SlideView(self.slide, self.region, self.rotation)
-        if not self.overview:
-            return (alone,)
-        return SlideView(self.slide, whole_slide(slide).region, self.rotation), alone
+        """Return what the model is shown in turn: the whole slide if it goes along, the region, its parts."""
+        from viewers.slide_grid import plan_grid
+
+        shown = [SlideView(self.slide, self.region, self.rotation)]
+        if self.goes_with_overview(slide):
+            shown.insert(0, SlideView(self.slide, whole_slide(slide).region, self.rotation))
+        tiles = plan_grid(self, self.grid).tiles if self.grid else ()
+        return (*shown, *tiles) if len(tiles) > 1 else tuple(shown)
+
+    def goes_with_overview(self, slide: Slide) -> bool:
+        """Whether the whole slide goes first: it was asked for, and the region is less than it."""
+        return self.overview and self.region != whole_slide(slide).region
+
+
+def _holds(region: Region, point: tuple[int, int]) -> bool:
+    x, y = point[0] - region.x, point[1] - region.y
+    return 0 <= x < region.width and 0 <= y < region.height
 
 
 def _invalid(entry: str, found: str, expected: str) -> Exception:
@@ -180,7 +217,11 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
     -------
     dict
         ``kind``: ``slide``; ``region_px``: x, y, width, height in pixels of level 0; ``rotation``;
-        ``overview``; ``size_px``: width, height of the picture; ``scale``: pixels of level 0 along one of
+        ``overview``: whether the whole slide goes before it; ``pictures``: how many the model is shown;
+        ``point``: where in the picture, as it is turned, the place lies that was pointed at, from its left
+        and its top edge, 0-1, or ``None``;
+        ``parts``: columns and rows the region is cut into, 1 x 1 if it is not, and ``parts_magnification``
+        of theirs; ``size_px``: width, height of the picture; ``scale``: pixels of level 0 along one of
         its pixels; ``level``: the level it is read from; ``mpp``: microns along one pixel of the picture,
         ``magnification``: of an objective that scans at this resolution, ``size_um``: width, height of the
         region in microns before turning, and ``mpp_source`` (all four ``None`` when the slide does not say).
@@ -193,14 +234,21 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
     if view.slide != slide.digest:
         raise ViewMismatchError(found=view.slide[:12], expected=slide.digest[:12])
     check_region(slide, view.region)
+    from viewers.slide_grid import plan_grid
+
     region, scale = view.region, scale_of(view.region)
     width, height = scaled_size(region, scale)
     mpp = slide.mpp
+    grid = plan_grid(view, view.grid or 1)
     return {
         "kind": "slide",
         "region_px": [region.x, region.y, region.width, region.height],
         "rotation": view.rotation,
-        "overview": view.overview,
+        "overview": view.goes_with_overview(slide),
+        "pictures": 1 + view.goes_with_overview(slide) + (len(grid.tiles) if len(grid.tiles) > 1 else 0),
+        "point": _turned(view),
+        "parts": [grid.columns, len(grid.tiles) // grid.columns],
+        "parts_magnification": None if mpp is None else round(mpp.magnification / grid.scale, 2),
         "size_px": [width, height] if view.rotation % 180 == 0 else [height, width],
         "scale": scale,
         "level": slide.level_for(scale),
@@ -211,52 +259,12 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A region cut into parts that the model can see in detail, with the region as a whole before them."""
-
-    overview: SlideView
-    tiles: tuple[SlideView, ...]
-    """Row by row."""
-    columns: int
-    scale: int
-    """Pixels of level 0 along one pixel that the model sees, of a tile drawn at its :data:`MODEL_PX`."""
-
-    @property
-    def images(self) -> int:
-        """Pictures the model would look at."""
-        return 1 + len(self.tiles)
-
-
-def plan_grid(view: SlideView, most: int = _GRID_IMAGES) -> Grid:
-    """Cut a view's region into equal parts with the most detail that ``most`` of them allow.
-
-    Every part has at least :data:`MODEL_PX` pixels at the grid's scale along each side that the region has
-    them along; the parts cover the region without overlap. A region the model sees in full detail at once
-    is one part.
-
-    Raises
-    ------
-    ValueError
-        If ``most`` is below 1.
-    """
-    if most < 1:
-        raise ValueError(f"a grid has at least one part, found {most}")
-    region, scale = view.region, 1
-    while True:
-        columns, rows = (max(1, side // (MODEL_PX * scale)) for side in (region.width, region.height))
-        if columns * rows <= most:
-            break
-        scale *= 2
-    tiles = tuple(
-        SlideView(view.slide, _part(region, column, columns, row, rows), view.rotation)
-        for row in range(rows)
-        for column in range(columns)
-    )
-    return Grid(SlideView(view.slide, region, view.rotation), tiles, columns, scale)
-
-
-def _part(region: Region, column: int, columns: int, row: int, rows: int) -> Region:
-    left, right = (region.width * edge // columns for edge in (column, column + 1))
-    top, bottom = (region.height * edge // rows for edge in (row, row + 1))
-    return Region(region.x + left, region.y + top, right - left, bottom - top)
+def _turned(view: SlideView) -> list[float] | None:
+    """Where a view's point lies in its picture: parts of its width and height."""
+    if view.point is None:
+        return None
+    region = view.region
+    x, y = (view.point[0] - region.x + 0.5) / region.width, (view.point[1] - region.y + 0.5) / region.height
+    for _ in range(view.rotation // 90):
+        x, y = 1 - y, x
+    return [round(x, 4), round(y, 4)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,7 +13,7 @@ from app.routes.edge import in_thread
 from app.ui.guard import OWNER
 from viewers.deepzoom import read_address
 from viewers.errors import SlideBusyError
-from viewers.slide_view import SlideView, describe_slide_view, plan_grid
+from viewers.slide_view import SlideView, describe_slide_view
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["routes"]
 
-_MOST_PARTS: Final = 16
+_PARTS: Final = (4, 9, 16)
+"""Numbers of parts that are offered, at most so many each."""
 
 
 def routes(workspace: Workspace) -> list[Route]:
@@ -58,13 +60,21 @@ class _Slides:
             return JSONResponse(describe_slide_view(slide, view))
 
     def grid(self, request: Request) -> Response:
-        """Tell into which parts a region is cut for the model to see it in detail."""
-        view = self._view(request)
+        """Tell into how many parts a region can be cut to be seen in detail, and how long each way takes."""
+        view, owner = self._view(request), request.scope[OWNER]
+        choices: dict[int, dict[str, Any]] = {}
         with self._workspace.slides.borrow(view.slide) as slide:
-            describe_slide_view(slide, view)  # refuses a region that is not on the slide
-        grid = plan_grid(view, _MOST_PARTS)
-        views = [grid.overview, *grid.tiles] if len(grid.tiles) > 1 else [grid.overview]
-        return JSONResponse({"views": [one.to_json() for one in views], "scale": grid.scale})
+            for most in _PARTS:
+                facts = describe_slide_view(slide, replace(view, grid=most))
+                columns, rows = facts["parts"]
+                seconds = self._workspace.reading_seconds(owner, facts["pictures"])
+                choices.setdefault(columns * rows, {
+                    "grid": most, "columns": columns, "rows": rows, "pictures": facts["pictures"],
+                    "magnification": facts["parts_magnification"], "seconds": seconds,
+                })  # fmt: skip
+            whole = describe_slide_view(slide, replace(view, grid=0))
+        choices.pop(1, None)  # the model sees it in full detail as it is
+        return JSONResponse({"region": whole, "choices": list(choices.values())})
 
     def _view(self, request: Request) -> SlideView:
         view = SlideView.from_json(json.loads(request.query_params.get("view", "null")))

@@ -16,13 +16,13 @@ from viewers.geometry import Region
 from viewers.openers import open_slide
 from viewers.scaled import scaled_size
 from viewers.shown import draw, shown_from_json
+from viewers.slide_grid import plan_grid
 from viewers.slide_view import (
     LONGEST_PX,
     MODEL_PX,
     SlideView,
     describe_slide_view,
     draw_region,
-    plan_grid,
     render_slide,
     scale_of,
     thumbnail,
@@ -33,7 +33,19 @@ REAL = Path(__file__).parents[1] / "data" / "cmu_small_region.svs"
 REGIONS = st.builds(
     Region, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 10**6), st.integers(1, 10**6)
 )
-VIEWS = st.builds(SlideView, st.text(max_size=64), REGIONS, st.sampled_from((0, 90, 180, 270)), st.booleans())
+
+
+@st.composite
+def views(draw):
+    """Any view, with and without a point in its region."""
+    region = draw(REGIONS)
+    x, y = draw(st.integers(0, region.width - 1)), draw(st.integers(0, region.height - 1))
+    point = draw(st.sampled_from((None, (region.x + x, region.y + y))))
+    rotation, parts = draw(st.sampled_from((0, 90, 180, 270))), draw(st.sampled_from((0, 2, 9, 16)))
+    return SlideView(draw(st.text(max_size=64)), region, rotation, draw(st.booleans()), point, parts)
+
+
+VIEWS = views()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +138,10 @@ def test_description(slide):
         "region_px": [0, 0, 2000, 1000],
         "rotation": 90,
         "overview": True,
+        "pictures": 2,
+        "point": None,
+        "parts": [1, 1],
+        "parts_magnification": 5.01,
         "size_px": [500, 1000],
         "scale": 2,
         "level": 0,
@@ -163,7 +179,7 @@ def test_thumbnail(slide):
 @given(REGIONS, st.integers(1, 40))
 def test_grids_cover_the_region_once(region, most):
     """Parts do not overlap, cover the region, are not too many, and give the model its pixels."""
-    grid = plan_grid(SlideView("a", region, 90), most)
+    grid = plan_grid(SlideView("a", region), most)
     rows = len(grid.tiles) // grid.columns
     assert len(grid.tiles) == grid.columns * rows <= most
     assert grid.images == len(grid.tiles) + 1
@@ -177,6 +193,60 @@ def test_grids_cover_the_region_once(region, most):
     for part in parts:
         assert part.width >= min(region.width, MODEL_PX * grid.scale)
         assert part.height >= min(region.height, MODEL_PX * grid.scale)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corners"),
+    [
+        (0, [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]),
+        (90, [(0, 2), (0, 1), (0, 0), (1, 2), (1, 1), (1, 0)]),
+        (180, [(1, 2), (0, 2), (1, 1), (0, 1), (1, 0), (0, 0)]),
+        (270, [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2)]),
+    ],
+)
+def test_parts_are_read_as_they_are_seen(rotation, corners):
+    """The first part is the upper left one of the picture as it is turned, and rows follow."""
+    grid = plan_grid(SlideView("a", Region(0, 0, 672, 1008), rotation))
+    assert [(tile.region.x // 336, tile.region.y // 336) for tile in grid.tiles] == corners
+    assert grid.columns == (2 if rotation % 180 == 0 else 3)
+
+
+def test_a_grid_is_shown_after_the_region_and_the_overview(slide):
+    """With a grid the model is shown the whole, the region, and its parts in more detail."""
+    view = SlideView(slide.digest, Region(0, 0, 2220, 2966), overview=True, grid=16)
+    told, parts = describe_slide_view(slide, view), view.parts(slide)
+    assert told["parts"] == [3, 4]
+    assert told["pictures"] == len(parts) == 14
+    assert told["parts_magnification"] > told["magnification"]
+    assert [part.region for part in parts[:2]] == [Region(0, 0, 2220, 2967), view.region]
+    whole = SlideView(slide.digest, Region(0, 0, 2220, 2967), overview=True)
+    assert len(whole.parts(slide)) == 1, "the same picture twice says nothing"
+    small = SlideView(slide.digest, Region(0, 0, 400, 400), grid=16)
+    assert len(small.parts(slide)) == describe_slide_view(slide, small)["pictures"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rotation", "place"), [(0, (0.1, 0.2)), (90, (0.8, 0.1)), (180, (0.9, 0.8)), (270, (0.2, 0.9))]
+)
+def test_a_point_is_told_where_it_is_seen(slide, rotation, place):
+    """Turned with the picture, in parts of its width and height."""
+    view = SlideView(slide.digest, Region(100, 100, 1000, 500), rotation, point=(200, 200))
+    assert describe_slide_view(slide, view)["point"] == pytest.approx(place, abs=0.002)
+
+
+def test_points_and_grids_that_cannot_be_are_refused():
+    """A point outside its region and a grid of too many parts are no view; views of before had neither."""
+    region = Region(0, 0, 50, 50)
+    for options in ({"point": (50, 0)}, {"point": (0, -1)}, {"grid": 1}, {"grid": 17}):
+        with pytest.raises(InvalidViewError):
+            SlideView("a", region, **options)
+    whole = SlideView("a", region).to_json()
+    assert SlideView.from_json({n: v for n, v in whole.items() if n not in {"point", "grid"}}) == SlideView(
+        "a", region
+    )
+    for wrong in ({"point": {"x": 1}}, {"point": [1, 2]}, {"grid": None}, {"point": {"x": 1.5, "y": 2}}):
+        with pytest.raises(InvalidViewError):
+            SlideView.from_json(whole | wrong)
 
 
 def test_grids_use_the_detail_they_may():
