@@ -21,6 +21,7 @@ NAMES = (
     "browser",
     "history",
     "search",
+    "streaming",
 )
 """Modules of this package, each with ``run() -> (title, rows)``."""
 
