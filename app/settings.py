@@ -65,6 +65,9 @@ class Settings:
     offers them, and switching between questions loads nothing anew."""
     quantisation: str = "none"
     """``none``, ``int8``, ``int4`` (GPU, needs the extra ``quant``) or ``cpu-int8``."""
+    chat_layout: str = "auto"
+    """How conversations are written for the local model: ``auto`` as BiMediX2 was trained, or as the folder's
+    chat template says; ``llama3``, ``vicuna``, ``llama2`` or ``chatml`` for a folder that has none."""
     remote_url: str = ""
     """Address of an OpenAI-compatible server such as vLLM, for the ``remote`` backend."""
     remote_model: str = ""
@@ -119,6 +122,9 @@ class Settings:
     """Sites allowed to show the page in a frame, besides itself."""
     max_upload_bytes: int = 512 * _MIB
     """Largest upload, in bytes. A multi-frame angiography or tomosynthesis file stays below 512 MiB."""
+    keep_graphics: bool = False
+    """Keep drawings and text over pictures, of DICOM overlays and presentation states, so that the page can
+    show them. Off by default: both may name the patient, and the model would read it."""
     max_study_bytes: int = 8 * 1024 * _MIB
     """Largest upload of many files together, in bytes. A PET-CT or cardiac examination stays below 4 GiB."""
     max_study_files: int = 20_000

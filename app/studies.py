@@ -46,18 +46,26 @@ def _nifti_name(text: str) -> Path:
 
 
 @contextmanager
-def read(settings: Settings, source: Path) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
+def read(
+    settings: Settings, source: Path, *, graphics: bool = False
+) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
     """Read the studies of a folder, zip or file, which can be opened until the context ends.
+
+    Parameters
+    ----------
+    graphics : bool
+        Whether to take in drawings and text over pictures.
 
     Raises
     ------
     ViewerError, OSError
     """
     from app.pseudonym_key import pseudonym_key
+    from viewers.limits import Limits
     from viewers.study import read_studies
 
     source.stat()  # a missing source is an error of the operating system that names it
-    reader, studies = read_studies(source, key=pseudonym_key(settings))
+    reader, studies = read_studies(source, key=pseudonym_key(settings), limits=Limits(graphics=graphics))
     with reader:
         yield studies, reader.findings
 

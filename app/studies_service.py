@@ -230,7 +230,9 @@ class StudiesService:
         read = self._intake.open_study(
             sources,
             upload.folder / "images",
-            Limits(file_bytes=max(self._settings.max_upload_bytes, 2**30)),
+            Limits(
+                file_bytes=max(self._settings.max_upload_bytes, 2**30), graphics=self._settings.keep_graphics
+            ),
             key=owner_key(self._settings, upload.owner),
             names=[path.name for path in sources],
             on_progress=lambda progress: self._told(upload, progress),

@@ -60,6 +60,15 @@ def add_view_flags(view: argparse.ArgumentParser) -> None:
         metavar="RED,GREEN,BLUE",
         help="three windows as colours, for CT, e.g. --rule=lung,soft_tissue,bone",
     )
+    view.add_argument(
+        "--graphics", action="store_true", help="show drawings and text over the picture: they may hold names"
+    )
+    view.add_argument(
+        "--presentation",
+        type=int,
+        metavar="N",
+        help="show it as the Nth presentation state of the folder or zip says; other flags change that view",
+    )
 
 
 def _numbers(count: int) -> Any:
@@ -105,11 +114,14 @@ def opened_view(settings: Settings, options: argparse.Namespace) -> Iterator[tup
     OSError
     """
     from viewers.errors import FrameOutOfRangeError
-    from viewers.view import default_view
+    from viewers.view import default_view, presented_view
 
     with _opened(settings, options) as image:
         if not 1 <= options.frame <= image.frame_count:
             raise FrameOutOfRangeError(found=options.frame, count=image.frame_count)
+        if options.presentation is not None:
+            yield image, _changed(presented_view(image, options.frame - 1, options.presentation), options)
+            return
         plane = _plane(image, options) if options.plane else None
         yield image, _changed(default_view(image, options.frame - 1, plane), options)
 
@@ -126,12 +138,13 @@ def _opened(settings: Settings, options: argparse.Namespace) -> Iterator[Image]:
         source.stat()
         yield volume_image(read_nifti(source))
     elif source.is_dir() or source.suffix.lower() == ".zip":
-        with read(settings, source) as (studies, _):
+        with read(settings, source, graphics=options.graphics) as (studies, _):
             yield chosen(studies, options.series, volume=bool(options.plane)).open()
     else:
         from viewers.intake import open_image
+        from viewers.limits import Limits
 
-        yield open_image(source)
+        yield open_image(source, Limits(graphics=options.graphics))
 
 
 def _plane(image: Image, options: argparse.Namespace) -> PlaneView:
@@ -161,8 +174,10 @@ def _changed(view: View, options: argparse.Namespace) -> View:
         view = replace(view, region=Region(*options.region))
     if options.rule:
         view = replace(view, rule=Rule(options.rule))
-    inverted = view.inverted != options.invert
-    return replace(view, inverted=inverted, rotation=options.rotate, flipped=options.flip)
+    view = replace(view, inverted=view.inverted != options.invert, graphics=options.graphics)
+    if options.presentation is not None and not (options.rotate or options.flip):
+        return view
+    return replace(view, rotation=options.rotate, flipped=options.flip)
 
 
 def add_measure_command(

@@ -12,6 +12,7 @@ The origin of a plane is the place of its pixel (0, 0); its entry along ``axis``
 
 from __future__ import annotations
 
+import base64
 import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,13 @@ from viewers.image import ColorFrame
 from viewers.planes import PlaneView, plane_frame
 from viewers.record import code_map_to_json
 from viewers.rules import rule_keys
+from viewers.view import presented_view
 from viewers.volume import PLANES
 
 if TYPE_CHECKING:
     from viewers.geometry import EdgeMarks, PixelSpacingMm
     from viewers.image import Frame, Image
+    from viewers.layer import Layer, Presentation
     from viewers.stack import SlicePlane
     from viewers.volume import Volume
     from viewers.window import NamedWindow
@@ -47,7 +50,9 @@ def browser_frame(image: Image, frame: int) -> tuple[dict[str, Any], bytes]:
         (millimetres; or ``None``), ``marks`` at the edges, ``inverted``, and for grey ``code_map``
         (see :mod:`viewers.window` for the arithmetic) and ``windows``; ``plane`` is ``None``; ``rules``
         names the rules of :mod:`viewers.rules` that may be chosen; ``place`` is where the frame lies
-        (``origin``, ``column_mm``, ``row_mm``; or ``None``).
+        (``origin``, ``column_mm``, ``row_mm``; or ``None``); ``layers`` are drawings and shutters over
+        the frame, each with its ``kind`` (``overlay``, ``drawn``, ``hidden``), ``group``,
+        ``presentation`` and ``bits``; ``presentations`` the states that show it, with their ``view``.
     payload : bytes
         Row by row: little-endian uint16 codes, or R, G, B bytes.
 
@@ -66,8 +71,33 @@ def browser_frame(image: Image, frame: int) -> tuple[dict[str, Any], bytes]:
         "marks": _marks_json(image.orientation(frame)),
         "plane": None,
         "place": frame_place(image, frame),
+        "layers": _layers(image, frame),
+        "presentations": [_presented(image, frame, shown) for shown in image.presentations(frame)],
     }
     return meta | _pixels_meta(image, frame, pixels), _payload(pixels)
+
+
+def _layers(image: Image, frame: int) -> list[dict[str, Any]]:
+    """Overlays of a frame and the layers of its presentations, for the page to lay over it."""
+    own = [_marked(image, layer, "overlay") for layer in image.overlays(frame)]
+    for shown in image.presentations(frame):
+        for kind, layer in (("hidden", shown.hidden), ("drawn", shown.drawn)):
+            if layer is not None:
+                own.append(_marked(image, layer, kind) | {"presentation": shown.number})
+    return own
+
+
+def _marked(image: Image, layer: Layer, kind: str) -> dict[str, Any]:
+    """Cut a layer at the frame's edges; its bits row after row, the first in the highest bit, in base64."""
+    marked = layer.marked(image.size.height, image.size.width)
+    bits = base64.b64encode(np.packbits(marked).tobytes()).decode("ascii")
+    return {"kind": kind, "group": layer.group, "presentation": None, "bits": bits}
+
+
+def _presented(image: Image, frame: int, shown: Presentation) -> dict[str, Any]:
+    """Return the number of a presentation state, the groups of overlays it shows, and the view it asks for."""
+    view = presented_view(image, frame, shown.number).to_json()
+    return {"number": shown.number, "overlays": list(shown.overlays), "view": view}
 
 
 def browser_plane(image: Image, frame: int, shown: PlaneView) -> tuple[dict[str, Any], bytes]:
@@ -97,6 +127,8 @@ def browser_plane(image: Image, frame: int, shown: PlaneView) -> tuple[dict[str,
         "spacing": {"row": row, "column": column, "source": "ImagePositionPatient", "calibrated": True},
         "marks": _marks_json(cut.marks),
         "plane": shown.to_json(),
+        "layers": [],
+        "presentations": [],
         "place": {
             "origin": cut.affine[:3, 3].tolist(),
             "column_mm": cut.affine[:3, 0].tolist(),

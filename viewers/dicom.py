@@ -5,6 +5,7 @@ The dataset lives only inside :func:`open_dicom`. What leaves is pixel data and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ from viewers.geometry import SizePx
 from viewers.image import Image, ImageFacts, display_digest
 from viewers.luts import modality_lut, palette
 from viewers.origin import origin_of
+from viewers.overlays import overlay_groups, read_overlays
 from viewers.pixels import DicomFrames, Palette, PixelFormat
 from viewers.record import facts_to_json
 from viewers.shutter import hidden_pixels
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from viewers.codestream import Fragments
     from viewers.color_profile import ColorTransform
     from viewers.dataset import ParsedFile
+    from viewers.image import FrameDisplay
     from viewers.limits import Limits
 
 __all__ = ["describe", "object_kind", "open_dicom"]
@@ -81,7 +84,7 @@ def open_dicom(raw: bytes, limits: Limits, key: bytes | None = None) -> Image:
 
 def _parsed(raw: bytes, limits: Limits) -> ParsedFile:
     """Parse what describes the pixels; the whole header only where that cannot be told from the rest."""
-    skimmed = skim(raw)
+    skimmed = skim(raw, overlays=limits.graphics)
     if skimmed is None or skimmed.pixels is None or skimmed.pixels[2] == UNDEFINED:
         return parse(raw, limits)
     _, at, length = skimmed.pixels
@@ -112,6 +115,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     frames = _frames(parsed, fmt, keyword)
     spacing = display.spacing(dataset, found)
     displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
+    displays = _overlaid(parsed, frames, displays, limits)
     planes = display.frame_planes(dataset, fmt.frame_count)
     _more_findings(parsed, frames)
     plain = frames.modality_lut is None and all(
@@ -137,13 +141,27 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     return frames, lambda read_frames: ImageFacts(findings=(*found, *read_frames.findings), **values)
 
 
+def _overlaid(
+    parsed: ParsedFile, frames: DicomFrames, displays: tuple[FrameDisplay, ...], limits: Limits
+) -> tuple[FrameDisplay, ...]:
+    """Add overlays to what is known of frames, where they may be kept."""
+    count = len(overlay_groups(parsed.dataset))
+    if not count:
+        return displays
+    if not limits.graphics:
+        parsed.findings.append(finding("overlays_left_out", count=count))
+        return displays
+    layers = read_overlays(parsed.dataset, len(displays), frames.words, big_endian=parsed.big_endian)
+    read_groups = {layer.group for frame in layers for layer in frame}
+    if read_groups:
+        parsed.findings.append(finding("overlays", count=len(read_groups)))
+    return tuple(replace(shown, overlays=own) for shown, own in zip(displays, layers, strict=True))
+
+
 def _more_findings(parsed: ParsedFile, frames: DicomFrames) -> None:
     codec = frames.codec
     if frames.hidden is not None:
         parsed.findings.append(finding("shutter_applied"))
-    overlays = display.overlay_count(parsed.dataset)
-    if overlays:
-        parsed.findings.append(finding("overlays_left_out", count=overlays))
     if "MOSAIC" in read.texts(parsed.dataset, "ImageType"):
         parsed.findings.append(finding("mosaic"))
     burned_in = display.burned_in(parsed.dataset)

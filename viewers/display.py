@@ -54,7 +54,6 @@ __all__ = [
     "frame_times",
     "inverted",
     "modality",
-    "overlay_count",
     "pixel_aspect",
     "rescales",
     "spacing",
@@ -69,9 +68,6 @@ _LONGEST_MS: Final = 3.6e6
 _ASPECT_LIMIT: Final = 10.0
 """Pixels more than ten times longer than wide are mistakes of a header."""
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
-_OVERLAYS: Final = 0x6000
-"""First of the even groups 6000 to 601E that hold overlays."""
-_OVERLAY_ROWS: Final = 0x0010
 _MOST_REGIONS: Final = 64
 _CENTIMETRES: Final = 3
 """PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
@@ -307,13 +303,6 @@ def _frame_plane(dataset: Dataset, frame: int) -> SlicePlane | None:
     if place is None or facing is None:
         return None
     return slice_plane(numbers(place, "ImagePositionPatient"), numbers(facing, "ImageOrientationPatient"))
-
-
-def overlay_count(dataset: Dataset) -> int:
-    """Count the overlays of a dataset (PS3.3 C.9.2); their number is all that is kept of them."""
-    # Tags only: going through a dataset itself parses every value.
-    tags = tuple(dataset.keys())
-    return sum(tag.group & 0xFF01 == _OVERLAYS and tag.element == _OVERLAY_ROWS for tag in tags)
 
 
 def frame_passes(dataset: Dataset, planes: tuple[SlicePlane | None, ...]) -> tuple[int, ...]:

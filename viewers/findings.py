@@ -65,11 +65,16 @@ TEMPLATES: Final[Mapping[str, str]] = {
         "{count} overlays (drawings or text over the picture) are not shown and not kept: they may name the "
         "patient."
     ),
+    "finding.overlays": "{count} overlays (drawings or text over the picture) can be shown: check for names.",
+    "finding.presentations": "{count} presentation states of other programs can be shown.",
+    "finding.presentation_graphics_left_out": (
+        "Drawings and text of presentation states are not shown and not kept: they may name the patient."
+    ),
     "finding.mosaic": (
         "The file holds several slices as one picture (mosaic); it is shown as it is, not as slices."
     ),
     "finding.presentation_states": (
-        "{count} presentation states were not applied: drawings and windows of other programs are not shown."
+        "{count} presentation states were not applied: they name no image here, or are of another kind."
     ),
     "finding.outside_masked": "What lies outside the stated ultrasound regions was blackened.",
     "finding.uneven_spacing": (

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from viewers import display
-from viewers.attributes import PARSER_FAILURES, cut_short, group_item, integer, numbers, texts, uid
+from viewers.attributes import PARSER_FAILURES, cut_short, get, group_item, integer, numbers, texts, uid
 from viewers.errors import CorruptHeaderError, NoPixelDataError, OpenError, TruncatedFileError
 from viewers.origin import patient_name
 from viewers.series import Instance, SourceFile
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from viewers.archive import FoundFile
     from viewers.dataset import ParsedFile
     from viewers.limits import Limits
+    from viewers.pixels import Rescale
     from viewers.skim import Skimmed
     from viewers.stack import SlicePlane
 
@@ -62,6 +63,8 @@ class Common:
     frames: int
     cosines: tuple[float, ...]
     spacing: tuple[float, float] | None
+    rescale: Rescale | None = None
+    """Of the first frame; ``None`` when values are told by a table."""
     planes: tuple[SlicePlane | None, ...] = ()
     """Of the frames of one pass through a multi-frame file, in the order of their places."""
 
@@ -162,6 +165,7 @@ def _common(parsed: ParsedFile) -> Common:
         frames=frames,
         cosines=tuple(numbers(dataset, "ImageOrientationPatient")),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and all(map(_possible, spacing)) else None,
+        rescale=display.rescales(dataset, 1, [])[0] if get(dataset, "ModalityLUTSequence") is None else None,
         planes=_one_pass(dataset, frames) if frames > 1 else (),
     )
 

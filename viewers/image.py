@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from viewers.errors import FrameOutOfRangeError
+from viewers.findings import finding
 from viewers.geometry import CalibratedRegion, EdgeMarks, PixelSpacingMm, SizePx
 from viewers.presets import ct_presets, pixel_windows
 from viewers.window import CodeMap, NamedWindow, VoiLut, Window
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from viewers.findings import Finding
+    from viewers.layer import Layer, Presentation
     from viewers.stack import SlicePlane
 
 __all__ = [
@@ -104,6 +106,23 @@ class FrameDisplay:
     marks: EdgeMarks = field(default_factory=EdgeMarks)
     windows: tuple[Window, ...] = ()
     voi_luts: tuple[VoiLut, ...] = ()
+    overlays: tuple[Layer, ...] = ()
+    """Drawn over the frame where a view asks for it; empty where they are not kept."""
+    presentations: tuple[Presentation, ...] = ()
+    """How other programs' presentation states show it; their VOI LUTs are among ``voi_luts``."""
+
+    def presented(self, presentations: tuple[Presentation, ...]) -> FrameDisplay:
+        """Add presentations; their windows and VOI LUTs can be chosen like the file's own."""
+        if not presentations:
+            return self
+        windows = [one.window for one in presentations if one.window is not None]
+        luts = [one.lut for one in presentations if one.lut is not None]
+        return replace(
+            self,
+            windows=tuple(dict.fromkeys((*self.windows, *windows))),
+            voi_luts=tuple(dict.fromkeys((*self.voi_luts, *luts))),
+            presentations=presentations,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,22 @@ class Image:
         """Return the same image, known to belong to a study and series."""
         return Image(replace(self._facts, origin=origin), self._source, self.digest)
 
+    def presented(self, presentations: tuple[tuple[Presentation, ...], ...]) -> Image:
+        """Return the same image with presentations, one entry for each frame; it has another digest."""
+        if not any(presentations):
+            return self
+        from viewers.record import facts_to_json  # which needs the classes of this module
+
+        shown = zip(self._facts.frames, presentations, strict=True)
+        count = len({one.number for frame in presentations for one in frame})
+        facts = replace(
+            self._facts,
+            frames=tuple(display.presented(own) for display, own in shown),
+            findings=(*self._facts.findings, finding("presentations", count=count)),
+        )
+        record = facts_to_json(facts, findings=False)
+        return Image(facts, self._source, display_digest(record, self.digest.encode()))
+
     @property
     def describes(self) -> ImageFacts:
         """All facts as one frozen value."""
@@ -260,6 +295,24 @@ class Image:
         FrameOutOfRangeError
         """
         return self._display(frame).voi_luts
+
+    def overlays(self, frame: int) -> tuple[Layer, ...]:
+        """Overlays of a frame that were kept.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        """
+        return self._display(frame).overlays
+
+    def presentations(self, frame: int) -> tuple[Presentation, ...]:
+        """How presentation states show a frame.
+
+        Raises
+        ------
+        FrameOutOfRangeError
+        """
+        return self._display(frame).presentations
 
     def windows(self, frame: int) -> tuple[NamedWindow, ...]:
         """Windows to choose from: the file's windows, its VOI LUTs, presets, then those of the pixels.

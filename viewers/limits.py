@@ -37,5 +37,8 @@ class Limits:
     """Tiles of one level: a scan of that size in tiles of 128 pixels has about 11 million."""
     tile_pixels: int = 2**24
     """Pixels of one stored tile or strip: 4096 x 4096, sixteen times the largest in use."""
+    graphics: bool = False
+    """Whether drawings and text over pictures are taken in, of overlays and presentation states: both may
+    name the patient."""
     slide_bytes: int = 64 * 2**30
     """Bytes of a slide's files together: they are read in place, never as a whole."""

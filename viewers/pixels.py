@@ -183,6 +183,13 @@ class DicomFrames:
             self._notice("codestream_differs", found=header.coding, stated=self.codec.codec)
         return values, header
 
+    def words(self, index: int) -> NDArray[Any] | None:
+        """Words of an uncompressed grey frame as they stand in the file, with their unused bits."""
+        fmt = self.format
+        if self.fragments is not None or fmt.samples != 1 or fmt.is_float or fmt.bits_allocated < 8:
+            return None
+        return self._native(index)
+
     def _native(self, index: int) -> NDArray[Any]:
         fmt = self.format
         start = index * fmt.native_frame_bits

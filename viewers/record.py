@@ -11,6 +11,7 @@ import numpy as np
 from viewers.findings import TEMPLATES, Finding
 from viewers.geometry import CalibratedRegion, EdgeMarks, PixelSpacingMm, Region, SizePx
 from viewers.image import FrameDisplay, ImageFacts, Origin
+from viewers.layer import LAYER, Layer, Presentation, layer_from_json, layer_to_json
 from viewers.stack import SlicePlane, slice_plane
 from viewers.window import CodeMap, VoiLut, Window
 
@@ -59,7 +60,27 @@ _WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "fun
 _VOI_LUT: Final[Mapping[str, Types]] = {"first": int, "table": list, "bits": int, "name": str}
 _SPACING: Final[Mapping[str, Types]] = {"row": _NUMBER, "column": _NUMBER, "source": str, "calibrated": bool}
 _MARKS: Final[Mapping[str, Types]] = dict.fromkeys(("left", "right", "top", "bottom"), str)
-_DISPLAY: Final[Mapping[str, Types]] = {"marks": dict, "windows": list, "voi_luts": list}
+_DISPLAY: Final[Mapping[str, Types]] = {
+    "marks": dict,
+    "windows": list,
+    "voi_luts": list,
+    "overlays": list,
+    "presentations": list,
+}
+_NO_LAYERS: Final[Mapping[str, Any]] = {"overlays": [], "presentations": []}
+"""Left out of records of images that have none, so that these are as they always were."""
+_PRESENTATION: Final[Mapping[str, Types]] = {
+    "number": int,
+    "window": (dict, type(None)),
+    "lut": (dict, type(None)),
+    "inverted": (bool, type(None)),
+    "region": (dict, type(None)),
+    "rotation": int,
+    "flipped": bool,
+    "hidden": (dict, type(None)),
+    "drawn": (dict, type(None)),
+    "overlays": list,
+}
 _FINDING: Final[Mapping[str, Types]] = {"key": str, "values": dict}
 _CODE_MAP: Final[Mapping[str, Types]] = {
     "offset": _NUMBER,
@@ -142,10 +163,34 @@ def _since_2(facts: ImageFacts) -> dict[str, Any]:
 
 
 def _display_to_json(display: FrameDisplay) -> dict[str, Any]:
+    layers = {
+        "overlays": [layer_to_json(layer) for layer in display.overlays],
+        "presentations": [_presentation_to_json(shown) for shown in display.presentations],
+    }
     return {
         "marks": asdict(display.marks),
         "windows": [asdict(window) for window in display.windows],
-        "voi_luts": [asdict(lut) | {"table": list(lut.table)} for lut in display.voi_luts],
+        "voi_luts": [_lut_to_json(lut) for lut in display.voi_luts],
+        **{name: value for name, value in layers.items() if value},
+    }
+
+
+def _lut_to_json(lut: VoiLut) -> dict[str, Any]:
+    return asdict(lut) | {"table": list(lut.table)}
+
+
+def _presentation_to_json(shown: Presentation) -> dict[str, Any]:
+    return {
+        "number": shown.number,
+        "window": None if shown.window is None else asdict(shown.window),
+        "lut": None if shown.lut is None else _lut_to_json(shown.lut),
+        "inverted": shown.inverted,
+        "region": None if shown.region is None else asdict(shown.region),
+        "rotation": shown.rotation,
+        "flipped": shown.flipped,
+        "hidden": None if shown.hidden is None else layer_to_json(shown.hidden),
+        "drawn": None if shown.drawn is None else layer_to_json(shown.drawn),
+        "overlays": list(shown.overlays),
     }
 
 
@@ -215,12 +260,48 @@ def _calibrated_from_json(value: Any) -> CalibratedRegion:
 
 
 def _display_from_json(value: Any) -> FrameDisplay:
-    record = strict(value, _DISPLAY, _fail)
-    luts = [strict(item, _VOI_LUT, _fail) for item in record["voi_luts"]]
+    record = strict({**_NO_LAYERS, **value} if isinstance(value, dict) else value, _DISPLAY, _fail)
     return FrameDisplay(
         EdgeMarks(**strict(record["marks"], _MARKS, _fail)),
-        tuple(Window(**strict(item, _WINDOW, _fail)) for item in record["windows"]),
-        tuple(VoiLut(**(item | {"table": tuple(item["table"])})) for item in luts),
+        tuple(_window_from_json(item) for item in record["windows"]),
+        tuple(_lut_from_json(item) for item in record["voi_luts"]),
+        tuple(_layer_from_json(item) for item in record["overlays"]),
+        tuple(_presentation_from_json(item) for item in record["presentations"]),
+    )
+
+
+def _window_from_json(value: Any) -> Window:
+    return Window(**strict(value, _WINDOW, _fail))
+
+
+def _lut_from_json(value: Any) -> VoiLut:
+    record = strict(value, _VOI_LUT, _fail)
+    return VoiLut(**(record | {"table": tuple(record["table"])}))
+
+
+def _layer_from_json(value: Any) -> Layer:
+    return layer_from_json(strict(value, LAYER, _fail))
+
+
+def _presentation_from_json(value: Any) -> Presentation:
+    record = strict(value, _PRESENTATION, _fail)
+    if record["rotation"] not in {0, 90, 180, 270}:
+        raise _fail("rotation", "?", "0, 90, 180, 270")
+
+    def read(name: str, how: Callable[[Any], _T]) -> _T | None:
+        return None if record[name] is None else how(record[name])
+
+    return Presentation(
+        record["number"],
+        read("window", _window_from_json),
+        read("lut", _lut_from_json),
+        record["inverted"],
+        read("region", lambda item: Region(**strict(item, _REGION, _fail))),
+        record["rotation"],
+        record["flipped"],
+        read("hidden", _layer_from_json),
+        read("drawn", _layer_from_json),
+        tuple(int(group) for group in record["overlays"]),
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from viewers.geometry import SizePx
     from viewers.image import Frame, ImageFacts
+    from viewers.layer import Presentation
     from viewers.pixels import DicomFrames
     from viewers.skim import Skimmed
     from viewers.stack import SlicePlane, Stack
@@ -61,6 +62,8 @@ class Instance:
     number: int | None
     """InstanceNumber."""
     file: SourceFile = field(repr=False, compare=False)
+    presentations: tuple[tuple[Presentation, ...], ...] = field(default=(), repr=False)
+    """How presentation states show each frame; empty when none does."""
 
     def open(self, limits: Limits | None = None) -> Image:
         """Open this file alone, while others are still read.
@@ -72,7 +75,7 @@ class Instance:
         """
         from viewers.intake import open_image
 
-        return open_image(self.file.path, limits)
+        return open_image(self.file.path, limits).presented(self.presentations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +261,14 @@ class SliceFrames:
         left_out = self._left_out + len(self._facts) - len(chosen)
         if left_out:
             noticed.append(finding("slices_left_out", count=left_out))
-        displays: tuple[FrameDisplay, ...] = tuple(facts.frames[0] for facts in chosen)
         places = range(len(self.instances)) if read is None else read
+        shown = [(self.instances[index].presentations or ((),))[0] for index in places]
+        displays: tuple[FrameDisplay, ...] = tuple(
+            facts.frames[0].presented(own) for facts, own in zip(chosen, shown, strict=True)
+        )
+        numbers = {one.number for own in shown for one in own}
+        if numbers:
+            noticed.append(finding("presentations", count=len(numbers)))
         planes = tuple(self.instances[index].plane for index in places)
         codes = [facts.stored_codes for facts in chosen]
         return replace(

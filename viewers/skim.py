@@ -41,8 +41,10 @@ _SKIPPED: Final = frozenset(
     }
 )
 """Transfer syntaxes that are not little-endian elements one after the other: big endian and deflated."""
-_OVERLAY_ROWS: Final = 0x60000010
-"""Of the first overlay; the others stand in the even groups after it."""
+_OVERLAY_ROWS: Final = (0xFF01FFFF, 0x60000010)
+"""Mask and tag of what says that there is an overlay; the others stand in the even groups after it."""
+_OVERLAY: Final = (0xFF010000, 0x60000000)
+"""The same for everything of overlays."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST: Final = 64
 _LARGEST_VALUE: Final = 2**20
@@ -146,6 +148,11 @@ class Skimmed:
         except ValueError:
             return []
 
+    @property
+    def overlaid(self) -> bool:
+        """Whether something is drawn over the picture."""
+        return any(number & _OVERLAY_ROWS[0] == _OVERLAY_ROWS[1] for number in self.elements)
+
     def anonymous(self) -> Skimmed:
         """Leave the identifiers out."""
         dropped = {tag(keyword) for keyword in IDENTIFIERS}
@@ -176,8 +183,13 @@ class Skimmed:
         return read_dataset(BytesIO(joined), is_implicit_VR=implicit, is_little_endian=True)
 
 
-def skim(raw: bytes) -> Skimmed | None:
+def skim(raw: bytes, *, overlays: bool = False) -> Skimmed | None:
     """Skim the bytes of a file up to its Pixel Data, or of its beginning.
+
+    Parameters
+    ----------
+    overlays : bool
+        Whether to keep what is drawn over the picture; else only that there is something.
 
     Returns
     -------
@@ -192,13 +204,13 @@ def skim(raw: bytes) -> Skimmed | None:
     if not syntax.startswith(_IMPLICIT) or syntax in _SKIPPED:
         return None
     try:
-        return _walk(raw, at, syntax, meta.get(MEDIA_CLASS, ""))
+        return _walk(raw, at, syntax, meta.get(MEDIA_CLASS, ""), overlays=overlays)
     except (struct.error, ValueError):
         return None
 
 
-def _walk(raw: bytes, at: int, syntax: str, media_class: str) -> Skimmed | None:
-    wanted = _wanted()
+def _walk(raw: bytes, at: int, syntax: str, media_class: str, *, overlays: bool) -> Skimmed | None:
+    wanted, mask = _wanted(), _OVERLAY if overlays else _OVERLAY_ROWS
     elements: dict[int, bytes] = {}
     heads: dict[int, int] = {}
     implicit, last = syntax == _IMPLICIT, 0
@@ -215,7 +227,7 @@ def _walk(raw: bytes, at: int, syntax: str, media_class: str) -> Skimmed | None:
         stop = at + head + length if length != UNDEFINED else _sequence_end(raw, at + head, implicit=implicit)
         if stop > len(raw):
             return None
-        if number in wanted or number & 0xFF01FFFF == _OVERLAY_ROWS:
+        if number in wanted or number & mask[0] == mask[1]:
             if stop - at > _LARGEST_VALUE:
                 return None
             elements[number], heads[number] = raw[at:stop], head

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from viewers.archive import FileWalk, FoundFile
-from viewers.dataset import parse
+from viewers.attributes import PARSER_FAILURES
+from viewers.dataset import ParsedFile, parse
 from viewers.errors import (
     IntakeError,
     NoPixelDataError,
@@ -44,6 +45,7 @@ from viewers.headers import (
 )
 from viewers.limits import Limits
 from viewers.origin import pseudonym
+from viewers.presentation import State, StateImage, is_state
 from viewers.silence import collected_warnings
 from viewers.skim import HEAD_BYTES, Skimmed, skim
 from viewers.sniff import sniff
@@ -51,12 +53,15 @@ from viewers.sniff import sniff
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from viewers.layer import Presentation
     from viewers.series import Instance, Series
 
 
 __all__ = ["FileRead", "Study", "StudyReader", "read_studies"]
 
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
+_MOST_STATES: Final = 200
+"""Presentation states that are looked at."""
 _READERS: Final = 4
 """Threads: they wait for slow disks and network folders at the same time; parsing itself is one at a time."""
 
@@ -128,7 +133,8 @@ class StudyReader:
         self._headers: list[Header] = []
         self._findings: list[Finding] = []
         self._bad: list[FoundFile] = []
-        self._not_images = self._states = 0
+        self._not_images = self._other_states = 0
+        self._states: list[tuple[int, ParsedFile]] = []
         self._shared: dict[object, int] = {}
         self._common: dict[object, Common] = {}
 
@@ -161,9 +167,9 @@ class StudyReader:
             series = pseudonym(self._key, "series", header.series, "1")
             yield FileRead(done, total, header.instance, series, header.common.modality, found.name)
 
-    def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[Header | None]]]:
+    def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[Header | ParsedFile | None]]]:
         """Files and their headers in order; a few are read before they are asked for."""
-        waiting: deque[tuple[FoundFile, Future[Header | None]]] = deque()
+        waiting: deque[tuple[FoundFile, Future[Header | ParsedFile | None]]] = deque()
         files = iter(self._walk)
         with ThreadPoolExecutor(self._readers, thread_name_prefix="headers") as pool:
             for found in islice(files, 1):
@@ -174,12 +180,12 @@ class StudyReader:
                     yield waiting.popleft()
             yield from waiting
 
-    def _take(self, found: FoundFile, made: Future[Header | None]) -> Header | None:
+    def _take(self, found: FoundFile, made: Future[Header | ParsedFile | None]) -> Header | None:
         try:
             header = made.result()
         except (NotAnImageError, NoPixelDataError) as error:
             state = "Presentation State" in str(error.values.get("found"))
-            self._states += state
+            self._other_states += state
             self._not_images += not state
             return None
         except (OpenError, OSError, MemoryError) as error:
@@ -188,22 +194,28 @@ class StudyReader:
             self._findings.append(finding("file_unreadable", index=found.index, reason=reason, kind=kind))
             self._bad.append(found)
             return None
-        if header is not None:
-            header = self._numbered(header)
-            self._headers.append(header)
-        return header
+        if header is None:
+            return None
+        if isinstance(header, ParsedFile):
+            self._states.append((found.index, header))
+            return None
+        self._headers.append(self._numbered(header))
+        return self._headers[-1]
 
     def _numbered(self, header: Header) -> Header:
         """Give files with the same description the same number, and forget their identifiers."""
         file = header.instance.file
-        if file.skimmed is None:
+        if file.skimmed is None or file.skimmed.overlaid:
+            # An overlay may stand in bits of the pixels, which are not compared.
             shared = self._shared.setdefault(object(), len(self._shared))
-            return replace(header, instance=replace(header.instance, file=replace(file, shared=shared)))
+            skimmed = None if file.skimmed is None else file.skimmed.anonymous()
+            file = replace(file, shared=shared, skimmed=skimmed)
+            return replace(header, instance=replace(header.instance, file=file))
         same = self._shared.setdefault(file.skimmed.shared(), len(self._shared))
         file = replace(file, shared=same, skimmed=file.skimmed.anonymous())
         return replace(header, instance=replace(header.instance, file=file))
 
-    def _header(self, found: FoundFile) -> Header | None:
+    def _header(self, found: FoundFile) -> Header | ParsedFile | None:
         if found.index in self._skip:
             raise IntakeError(reason="?", limit="?")
         self._looking(found.index)
@@ -215,19 +227,24 @@ class StudyReader:
             if kind != "dicom":
                 raise NotAnImageError(found=kind)
             size = stream.seek(0, 2)
-            skimmed = skim(head)
+            skimmed = self._skim(head)
             if skimmed is None:
                 if size > self.limits.file_bytes:
                     raise TooLargeError(quantity="bytes", found=size, limit=self.limits.file_bytes)
                 stream.seek(0)
                 head = stream.read(size)
-                skimmed = skim(head)
+                skimmed = self._skim(head)
         if skimmed is not None:
             check_length(skimmed, size)
             return skimmed_header(found, skimmed, self._common_of(skimmed))
         with collected_warnings():
             parsed = parse(head, self.limits)
+            if is_state(parsed):
+                return parsed
             return None if parsed.media_class == _DIRECTORY else guarded(parsed_header, found, parsed)
+
+    def _skim(self, head: bytes) -> Skimmed | None:
+        return skim(head, overlays=self.limits.graphics)
 
     def _common_of(self, skimmed: Skimmed) -> Common:
         """Describe each kind of file once: parsing is what takes the time."""
@@ -242,8 +259,13 @@ class StudyReader:
     def findings(self) -> tuple[Finding, ...]:
         """What was noticed outside of any series."""
         found = [*self._walk.findings, *self._findings]
-        if self._states:
-            found.append(finding("presentation_states", count=self._states))
+        known = {header.sop for header in self._headers}
+        states = self._read_states()
+        unused = self._other_states + sum(state.images.isdisjoint(known) for state in states)
+        if unused:
+            found.append(finding("presentation_states", count=unused))
+        if len(states) > unused - self._other_states and not self.limits.graphics:
+            found.append(finding("presentation_graphics_left_out"))
         if self._not_images:
             found.append(finding("files_not_images", count=self._not_images))
         doubled = len(self._headers) - len(once(self._headers))
@@ -260,10 +282,32 @@ class StudyReader:
         known = [*self._walk.names, *(found.name for found in self._bad)]
         return tuple(known + [""] * (len(self.findings) - len(known)))
 
+    def _read_states(self) -> list[State]:
+        """Presentation states in the order they were found in."""
+        parsed = [parsed for _, parsed in sorted(self._states, key=lambda item: item[0])]
+        return [State(n, one, self.limits.graphics) for n, one in enumerate(parsed[:_MOST_STATES], 1)]
+
+    def _presented(self, headers: list[Header]) -> list[Header]:
+        """Tell the images that presentation states name how they are shown."""
+        naming: dict[str, list[State]] = {}
+        for state in self._read_states():
+            for sop in state.images:
+                naming.setdefault(sop, []).append(state)
+        made = []
+        with collected_warnings():
+            for header in headers:
+                shown = [_shown_by(state, header) for state in naming.get(header.sop, [])]
+                frames = tuple(
+                    tuple(one for one in frame if one is not None) for frame in zip(*shown, strict=True)
+                )
+                instance = replace(header.instance, presentations=frames if any(frames) else ())
+                made.append(replace(header, instance=instance))
+        return made
+
     def studies(self) -> tuple[Study, ...]:
         """Group and sort what was read so far."""
         by_study: dict[str, dict[str, list[Header]]] = {}
-        for header in once(self._headers):
+        for header in self._presented(once(self._headers)):
             by_study.setdefault(header.study, {}).setdefault(header.series, []).append(header)
         return tuple(
             Study(
@@ -276,6 +320,16 @@ class StudyReader:
             )
             for study, series in by_study.items()
         )
+
+
+def _shown_by(state: State, header: Header) -> list[Presentation | None]:
+    """Return how a state shows each frame of a file; nothing when it is damaged."""
+    common = header.common
+    image = StateImage(header.sop, common.size, common.kind[0] == "color", common.rescale)
+    try:
+        return [state.of_frame(image, frame) for frame in range(common.frames)]
+    except PARSER_FAILURES:
+        return [None] * header.common.frames
 
 
 def read_studies(

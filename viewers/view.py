@@ -5,7 +5,7 @@ The browser, the model, the history and the report all get the array :func:`rend
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,12 +27,13 @@ from viewers.vocabulary import known_name
 from viewers.window import VoiLut, Window, build_lut, levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from viewers.geometry import EdgeMarks
     from viewers.image import Frame, Image
+    from viewers.layer import Presentation
 
 __all__ = [
     "PlaneView",
@@ -40,9 +41,12 @@ __all__ = [
     "default_view",
     "describe_view",
     "display_size",
+    "marked_pixels",
+    "presented_view",
     "render",
     "render_png",
     "shown_frame",
+    "shown_presentation",
 ]
 
 _NUMBER: Final = (int, float)
@@ -57,8 +61,17 @@ _VIEW: Final[Mapping[str, Types]] = {
     "flipped": bool,
     "plane": (dict, type(None)),
     "rule": (dict, type(None)),
+    "graphics": bool,
+    "presentation": (int, type(None)),
 }
-_ADDED: Final[Mapping[str, Any]] = {"rotation": 0, "flipped": False, "plane": None, "rule": None}
+_ADDED: Final[Mapping[str, Any]] = {
+    "rotation": 0,
+    "flipped": False,
+    "plane": None,
+    "rule": None,
+    "graphics": False,
+    "presentation": None,
+}
 """Entries that views of earlier versions lack, with what they would say."""
 _ROTATIONS: Final = (0, 90, 180, 270)
 _WINDOW: Final[Mapping[str, Types]] = {"center": _NUMBER, "width": _NUMBER, "function": str, "name": str}
@@ -89,6 +102,11 @@ class View:
     """A plane through the volume the frame belongs to; ``None`` for the frame itself."""
     rule: Rule | None = None
     """How grey levels are laid out as colours; ``None`` for grey as displayed."""
+    graphics: bool = False
+    """Whether drawings over the frame are shown: its overlays, or those of the presentation; planes of a
+    volume have none."""
+    presentation: int | None = None
+    """Number of a presentation state whose shutters hide parts of the frame, and whose drawings are shown."""
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -113,6 +131,8 @@ class View:
             "flipped": self.flipped,
             "plane": None if self.plane is None else self.plane.to_json(),
             "rule": None if self.rule is None else self.rule.to_json(),
+            "graphics": self.graphics,
+            "presentation": self.presentation,
         }
 
     @classmethod
@@ -139,6 +159,8 @@ class View:
             record["flipped"],
             None if plane is None else PlaneView.from_json(plane),
             None if rule is None else Rule.from_json(rule),
+            record["graphics"],
+            record["presentation"],
         )
 
 
@@ -207,6 +229,7 @@ def _checked(image: Image, view: View) -> _Grid:
         raise RegionOutOfBoundsError(found=found, expected=f"{size.width} x {size.height}")
     if view.rule is not None:
         view.rule.check(image)
+    shown_presentation(image, view)
     _transform(image, view)
     return grid
 
@@ -263,11 +286,86 @@ def _drawn(image: Image, view: View) -> NDArray[np.uint8]:
     grid = _checked(image, view)
     frame = shown_frame(image, view)
     pixels = frame.rgb if isinstance(frame, ColorFrame) else frame.codes
-    if view.region is not None:
-        region = view.region
-        pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
-    grey = _levels(image, view, frame, pixels)
+    grey = _levels(image, view, frame, _cut(pixels, view))
+    for marked, level in marked_pixels(image, view):
+        changed = _cut(marked, view)
+        grey = np.where(changed if grey.ndim == 2 else changed[:, :, None], level, grey)
     return turned(squared(grey, grid.pixel_aspect), view.rotation, flipped=view.flipped)
+
+
+def _cut(pixels: NDArray[Any], view: View) -> NDArray[Any]:
+    if view.region is None:
+        return pixels
+    region = view.region
+    return pixels[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def shown_presentation(image: Image, view: View) -> Presentation | None:
+    """Return the presentation a view shows.
+
+    Raises
+    ------
+    InvalidViewError
+        If the frame has none of that number.
+    """
+    if view.presentation is None:
+        return None
+    known = image.presentations(view.frame)
+    found = next((one for one in known if one.number == view.presentation), None)
+    if found is None:
+        expected = ", ".join(str(one.number) for one in known) or "-"
+        raise InvalidViewError(entry="presentation", found=view.presentation, expected=expected)
+    return found
+
+
+def marked_pixels(image: Image, view: View) -> Iterator[tuple[NDArray[np.bool_], np.uint8]]:
+    """Yield the pixels of a frame that layers change, bool (rows, columns), and the grey level they get.
+
+    First those a presentation's shutters hide, then what is drawn. Nothing for planes of a volume.
+
+    Raises
+    ------
+    InvalidViewError
+        If the layers were damaged.
+    """
+    if view.plane is not None:
+        return
+    size, shown = image.size, shown_presentation(image, view)
+    layers = [] if shown is None or shown.hidden is None else [(shown.hidden, np.uint8(0))]
+    if view.graphics:
+        own = image.overlays(view.frame)
+        own = own if shown is None else tuple(layer for layer in own if layer.group in shown.overlays)
+        drawn = () if shown is None or shown.drawn is None else (shown.drawn,)
+        layers += [(layer, np.uint8(255)) for layer in (*own, *drawn)]
+    for layer, level in layers:
+        try:
+            marked = layer.marked(size.height, size.width)
+        except ValueError as error:
+            raise InvalidViewError(entry="graphics", found="?", expected="bits") from error
+        yield marked, level
+
+
+def presented_view(image: Image, frame: int, number: int) -> View:
+    """Return the view a presentation state asks for; what it leaves open is as in :func:`default_view`.
+
+    Raises
+    ------
+    InvalidViewError
+        If the frame has no presentation of that number.
+    OpenError
+        If the frame cannot be decoded.
+    """
+    view = replace(default_view(image, frame), graphics=True, presentation=number)
+    shown = shown_presentation(image, view)
+    assert shown is not None  # noqa: S101 - for the type checker: a number was given
+    if shown.window is not None:
+        view = replace(view, window=shown.window, voi_lut=None)
+    elif shown.lut is not None:
+        view = replace(view, window=None, voi_lut=image.voi_luts(frame).index(shown.lut))
+    inverted = view.inverted if shown.inverted is None else shown.inverted
+    return replace(
+        view, inverted=inverted, region=shown.region, rotation=shown.rotation, flipped=shown.flipped
+    )
 
 
 def shown_frame(image: Image, view: View) -> Frame:
@@ -316,7 +414,8 @@ def describe_view(image: Image, view: View) -> dict[str, Any]:
         without spacing or region); ``size_px`` as width, height of what is shown; ``calibrated``;
         ``rotation``, ``flipped``; ``marks`` at the edges as they are on screen; ``plane``,
         ``position_mm``, ``projection``, ``thickness_mm`` (``None`` without a plane or projection);
-        ``rule`` (its key in the catalogue) and ``channels`` (keys of presets), or ``None``.
+        ``rule`` (its key in the catalogue) and ``channels`` (keys of presets), or ``None``;
+        ``graphics`` whether drawings over the frame are shown; ``presentation`` (a number, or ``None``).
 
     Raises
     ------
@@ -351,6 +450,8 @@ def describe_view(image: Image, view: View) -> dict[str, Any]:
         "thickness_mm": plane.thickness_mm if plane and plane.projection != "none" else None,
         "rule": view.rule.key if view.rule else None,
         "channels": list(view.rule.channels) if view.rule else None,
+        "graphics": view.graphics,
+        "presentation": view.presentation,
     }
 
 

@@ -58,6 +58,7 @@ __all__ = [
     "levels",
     "range_window",
     "usable_window",
+    "window_output",
 ]
 
 CODES = 65536
@@ -209,7 +210,7 @@ def _build_lut(code_map: CodeMap, transform: Window | VoiLut, inverted: bool) ->
         grey = _ramp(code_map, transform)
     else:
         value = code_map.values()
-        y = _window(value, transform) if isinstance(transform, Window) else _voi_lut(value, transform)
+        y = window_output(value, transform) if isinstance(transform, Window) else _voi_lut(value, transform)
         grey = np.rint(np.clip(y, 0.0, 255.0)).astype(np.uint8)
     if inverted:
         grey = 255 - grey
@@ -261,12 +262,13 @@ def _ramp(code_map: CodeMap, window: Window) -> NDArray[np.uint8]:
     grey[stop:] = 255
     if start < stop:
         codes = np.arange(start, stop, dtype=np.float64)
-        y = _window((codes - code_map.offset) * code_map.slope + code_map.intercept, window)
+        y = window_output((codes - code_map.offset) * code_map.slope + code_map.intercept, window)
         grey[start:stop] = np.rint(np.clip(y, 0.0, 255.0))
     return grey
 
 
-def _window(value: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+def window_output(value: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+    """Output of a window, 0 to 255 and not rounded, for modality values of any shape."""
     center, width = float(window.center), float(window.width)
     if window.function == "SIGMOID":
         # A value far below the centre overflows exp to infinity, and 255 / infinity is the 0 it should be.

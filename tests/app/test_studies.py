@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from app.cli import run
 from tests.viewers.phantoms import CORONAL, write_series
+from tests.viewers.states import add_overlay, state
 from viewers.nifti import read_nifti
 from viewers.planes import PlaneView
 from viewers.rules import Rule
@@ -104,6 +105,30 @@ def test_what_is_rendered_is_what_the_page_shows(tmp_path: Path) -> None:
     for wrong in ("lung,bone", "lung,bone,smith"):
         with pytest.raises(SystemExit):
             run(["render", str(tmp_path / "in"), str(target), f"--rule={wrong}"])
+
+
+def test_drawings_and_presentations_are_shown_when_asked_for(tmp_path: Path) -> None:
+    """Overlays only with the flag; a presentation state's window and turn, which other flags change."""
+    path = write_series(tmp_path / "in", count=1)[0]
+    dataset = pydicom.dcmread(path)
+    marked = np.zeros((10, 12), bool)
+    marked[3, 4] = True
+    add_overlay(dataset, marked).save_as(path)
+    wanted = state(dataset, ImageRotation=90, ImageHorizontalFlip="N")
+    wanted.save_as(tmp_path / "in" / "state.dcm", enforce_file_format=True)
+
+    def drawn(source: Path, *flags: str) -> np.ndarray:
+        assert run(["render", str(source), str(tmp_path / "out.png"), *flags]) == 0
+        return np.asarray(Pillow.open(tmp_path / "out.png").convert("L"))
+
+    window = "--window=0,100000"
+    plain, with_it = drawn(path, window), drawn(path, window, "--graphics")
+    # pixels are taller than wide: the row of the mark is stretched
+    assert set(with_it[plain != with_it]) <= set(range(129, 256))
+    assert (plain != with_it).any()
+    assert drawn(tmp_path / "in", "--presentation", "1").shape == plain.shape[::-1]
+    assert drawn(tmp_path / "in", "--presentation", "1", "--rotate", "180").shape == plain.shape
+    assert run(["render", str(tmp_path / "in"), str(tmp_path / "out.png"), "--presentation", "2"]) != 0
 
 
 def test_a_plane_is_of_the_largest_series_that_forms_a_volume(tmp_path: Path) -> None:

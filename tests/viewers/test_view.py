@@ -251,6 +251,8 @@ def test_description(write):
         "thickness_mm": None,
         "rule": None,
         "channels": None,
+        "graphics": False,
+        "presentation": None,
     }
 
 
