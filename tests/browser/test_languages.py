@@ -62,15 +62,19 @@ def test_switch_without_reload_keeps_everything(open_page, ct_file):
 
 
 def test_columns_mirror_and_the_viewer_does_not(open_page, ct_file):
-    """In Arabic the history stands right and the chat left; the viewer's toolbar keeps its order."""
+    """In Arabic the history stands right and the chat left; the viewer's bars keep their places."""
     page = open_page(locale="ar")
     upload(page, ct_file)
     places = {name: page.locator(f"#{name}").bounding_box()["x"] for name in ("history", "viewer", "chat")}
     assert places["chat"] < places["viewer"] < places["history"]
-    window, pan = (
-        page.locator(f"#viewer [data-tool={name}]").bounding_box()["x"] for name in ("window", "pan")
+    left, stage = (
+        page.locator(f"#viewer {name}").bounding_box()["x"] for name in ("[data-tool=window]", ".pixels")
     )
-    assert window < pan
+    assert left < stage
+    opens, inverts = (
+        page.locator(f"#viewer {name}").bounding_box()["x"] for name in (".open-file", "[data-do=invert]")
+    )
+    assert opens < inverts
 
 
 def test_each_message_has_its_own_direction(open_page):

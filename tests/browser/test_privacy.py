@@ -51,7 +51,7 @@ def test_two_visitors_never_mix(open_page, ct_file):
         page.reload()
         expect(page.locator("#chat .prose")).to_contain_text(f"{mine} visitor")
         expect(page.locator("#history .thread-title")).to_have_count(1)
-        assert other not in page.locator("body").inner_text()
+        assert f"{other} visitor" not in page.locator("body").inner_text()
     expect(first.locator("#viewer .corner.start")).to_contain_text("CT")
     expect(second.locator("#viewer .corner.start")).to_contain_text("MR")
 
