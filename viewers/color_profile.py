@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -16,12 +17,64 @@ from PIL import ImageCms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ColorTransform", "color_transform"]
+__all__ = ["ColorTransform", "bare_profile", "color_transform"]
 
 _PROFILE_BYTES: Final = 16 * 2**20
 """Scanners' profiles of large tables have about 1 MiB."""
 _STEPS: Final = 9
 """Levels of each channel in the grid that is tried: 729 colours."""
+
+_HEADER: Final = 128
+_COLOR_TAGS: Final = frozenset(
+    {
+        b"A2B0",
+        b"A2B1",
+        b"A2B2",
+        b"bTRC",
+        b"bXYZ",
+        b"chad",
+        b"gTRC",
+        b"gXYZ",
+        b"kTRC",
+        b"rTRC",
+        b"rXYZ",
+        b"wtpt",
+    }
+)
+"""Elements of a profile that turn its colours into others; the rest are texts, names and measurements."""
+
+
+def bare_profile(profile: bytes) -> bytes:
+    """Return a profile with what its colours need and nothing else: no text, no maker, no model.
+
+    Raises
+    ------
+    ValueError
+        If it is no profile, or says it is longer than it is.
+
+    References
+    ----------
+    ICC.1:2022 sections 7.2 (header), 7.3 (tag table), 9.2 (tags).
+    """
+    if len(profile) < _HEADER + 4 or profile[36:40] != b"acsp":
+        raise ValueError("no profile")
+    size, count = struct.unpack_from(">L", profile)[0], struct.unpack_from(">L", profile, _HEADER)[0]
+    if not _HEADER + 4 + 12 * count <= size <= len(profile):
+        raise ValueError("a profile of another length")
+    found: dict[bytes, bytes] = {}
+    for number in range(count):
+        name, start, length = struct.unpack_from(">4sLL", profile, _HEADER + 4 + 12 * number)
+        if name in _COLOR_TAGS and _HEADER <= start <= start + length <= size:
+            found[name] = profile[start : start + length]
+    at, table, body = _HEADER + 4 + 12 * len(found), b"", b""
+    for name, data in found.items():
+        table += struct.pack(">4sLL", name, at + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    header = bytearray(profile[:_HEADER])
+    struct.pack_into(">L", header, 0, at + len(body))
+    for first, last in ((4, 8), (48, 64), (80, _HEADER)):  # program, maker, model, creator, id and reserved
+        header[first:last] = bytes(last - first)
+    return bytes(header) + struct.pack(">L", len(found)) + table + body
 
 
 class ColorTransform:

@@ -46,7 +46,7 @@ def find_frames(dataset: Dataset, pixels_at: int, file: ReadAt) -> Places:
     ------
     CorruptHeaderError, TruncatedFileError, UnsupportedImageError
     """
-    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    syntax = dataset.file_meta.TransferSyntaxUID
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     head = file.read_at(pixels_at, 12)
     if head[:4] != _PIXEL_DATA or len(head) < 12:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from viewers.color_profile import color_transform
+from viewers.color_profile import bare_profile, color_transform
 from viewers.findings import finding
 from viewers.slide import Slide
 
@@ -21,11 +21,12 @@ def opened_slide(facts: SlideFacts, pixels: SlidePixels, profile: bytes | None =
     Parameters
     ----------
     profile : bytes, optional
-        ICC profile of its colours.
+        ICC profile of its colours; what is kept of it is what its colours need.
     """
     found = list(facts.findings)
     colors = None
     try:
+        profile = bare_profile(profile) if profile else None
         colors = color_transform(profile)
     except ValueError:
         found.append(finding("color_profile_unusable"))

@@ -70,9 +70,17 @@ def _sop_class(path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))
+            return _text(read_file_meta_info(path).get("MediaStorageSOPClassUID"))
     except Exception:  # noqa: BLE001 - whatever a damaged file makes pydicom raise, it is no slide
         return ""
+
+
+def _text(value: object) -> str:
+    """Return what a header says as text, empty where damage made it anything else.
+
+    Nothing but a text is written out: nested sequences would take minutes.
+    """
+    return str(value) if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +102,7 @@ class _Part:
 
     @property
     def syntax(self) -> str:
-        return str(self.dataset.file_meta.TransferSyntaxUID)
+        return _text(self.dataset.file_meta.TransferSyntaxUID)
 
     @property
     def frames(self) -> int:
@@ -165,7 +173,7 @@ def _read(path: Path) -> _Part | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        syntax = str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+        syntax = _text(read_file_meta_info(path).get("TransferSyntaxUID"))
         if syntax in _DEFLATED or syntax == _BIG_ENDIAN:
             raise UnsupportedImageError(found=syntax, expected="VL WSM: little endian, not deflated")
         with path.open("rb") as stream:
@@ -175,7 +183,7 @@ def _read(path: Path) -> _Part | None:
 
 def _kind(dataset: Dataset) -> str:
     kinds = dataset.get("ImageType", [])
-    return str(kinds[2]) if len(kinds) > 2 else ""
+    return _text(kinds[2]) if len(kinds) > 2 else ""
 
 
 def _levels(parts: list[_Part], limits: Limits, found: list[Finding]) -> list[list[_Part]]:
@@ -293,7 +301,7 @@ def _places(part: _Part, columns: int) -> list[int]:
 
 def _coding(part: _Part) -> Coding:
     dataset = part.dataset
-    color = str(dataset.PhotometricInterpretation)
+    color = _text(dataset.PhotometricInterpretation)
     samples, bits = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
     if color not in _COLORS or samples not in {1, 3} or bits not in {8, 16}:
         found = f"{color if color in _COLORS else '?'}/{samples}/{bits}"

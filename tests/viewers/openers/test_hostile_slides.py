@@ -216,3 +216,47 @@ def test_other_files_beside_a_slide_are_not_read(tmp_path):
     folder = made.write_wsm(tmp_path / "w")
     with open_slide(folder / "0.dcm") as one, open_slide(folder) as all_of_them:
         assert (len(one.levels), len(all_of_them.levels)) == (1, 3)
+
+
+def test_sequences_where_a_text_should_be_are_not_written_out(tmp_path):
+    """Nested sequences in place of the colours' name are refused at once: writing them out takes minutes."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    dataset = made.wsm_dataset(made.tissue(300, 270), 1)
+    inner = Dataset()
+    for _ in range(60):
+        outer = Dataset()
+        outer.add_new(0x00280004, "SQ", Sequence([inner, Dataset()]))
+        inner = outer
+    dataset.add_new(0x00280004, "SQ", Sequence([inner]))
+    path = tmp_path / "slide.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    with pytest.raises(OpenError):
+        open_slide(path)
+
+
+def test_no_more_than_the_colours_of_a_profile_is_kept(tmp_path):
+    """A profile loses its texts, and what a wrong length adds from the rest of the file; colours stay."""
+    from viewers.color_profile import ColorTransform, bare_profile
+    from viewers.slide_store import keep
+
+    profile = made.wide_profile()
+    bare = bare_profile(profile + made.NAME.encode())
+    assert len(bare) < len(profile)
+    assert b"cprt" in profile
+    assert b"cprt" not in bare
+    rgb = made.tissue()
+    assert np.array_equal(ColorTransform(bare).apply(rgb), ColorTransform(profile).apply(rgb))
+    for wrong in (b"", profile[:100], profile[:-1], b"\0" * 500):
+        with pytest.raises(ValueError, match="profile"):
+            bare_profile(wrong)
+    path = made.write_aperio(tmp_path / "a.svs", profile=profile)
+    raw = bytearray(path.read_bytes())
+    at = entry(raw, 34675)
+    struct.pack_into("<L", raw, at + 4, len(raw) - struct.unpack_from("<L", raw, at + 8)[0])
+    path.write_bytes(raw)
+    with open_slide(path) as slide:
+        assert slide.profile == bare
+        kept = keep(slide, tmp_path / "kept")
+    assert made.NAME.encode() not in (kept / "profile.icc").read_bytes()
