@@ -152,7 +152,7 @@ def threads_value(threads: Sequence[ThreadSummary]) -> list[dict[str, Any]]:
     return [
         {
             "id": one.id,
-            "title": one.title,
+            "title": isolate_measurements(one.title),
             "updated": one.updated.isoformat(),
             "pinned": one.pinned,
             "tags": one.tags,
@@ -168,7 +168,7 @@ def hit_value(hit: SearchHit) -> dict[str, Any]:
     return {
         "number": hit.number,
         "thread": hit.thread_id,
-        "title": hit.title,
+        "title": isolate_measurements(hit.title),
         "turn": hit.turn_id,
         "answer": hit.answer_id,
         "created": hit.created.isoformat(),
@@ -196,7 +196,7 @@ def thread_value(thread: Thread, judgements: Mapping[str, Feedback]) -> dict[str
     """Return one conversation, whole, with what was said of its answers."""
     return {
         "id": thread.id,
-        "title": thread.title,
+        "title": isolate_measurements(thread.title),
         "language": thread.answer_language,
         "turns": [turn_value(turn, judgements) for turn in thread.turns],
     }

@@ -7,7 +7,7 @@ import { judgeDialog } from "./chat/judge.js";
 import { TurnPainter } from "./chat/turn.js";
 import { longTextDialog, notice } from "./dialogs.js";
 import { logical } from "./direction.js";
-import { announce, drawIcons, el, listen } from "./dom.js";
+import { announce, drawIcons, el, keepingFocus, listen } from "./dom.js";
 import { askServer, json } from "./server.js";
 import { bothOf, local, onLanguage, t, translate } from "./texts.js";
 import { digestsOf } from "./view.js";
@@ -40,7 +40,7 @@ export function mountChat(element, props, trigger, watch) {
     const old = [...list.children].find((node) => node.dataset.turn === turn.id) ?? null;
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
     const made = painter.draw(turn, turn === state.thread.turns.at(-1));
-    if (old) old.replaceWith(made); else list.append(made);
+    if (old) keepingFocus(old.parentNode, () => old.replaceWith(made)); else list.append(made);
     if (stick) toEnd();
   };
 

@@ -3,6 +3,8 @@
 import { el, icon } from "./dom.js";
 import { t } from "./texts.js";
 
+let serial = 0;
+
 /** Ask yes or no; resolves to true or false. */
 export function confirmDialog(question, action) {
   const yes = el("button", { class: "button danger", value: "yes" }, t(action));
@@ -35,7 +37,8 @@ export function openDialog(content, yes, { wide = false } = {}) {
   const no = el("button", { class: "button", value: "no", formnovalidate: true }, t(yes ? "ui.cancel" : "ui.close"));
   const dialog = el("dialog", { class: wide ? "dialog wide" : "dialog" }, el("form", { method: "dialog" }, ...content, el("div", { class: "dialog-buttons" }, no, yes)));
   const heading = dialog.querySelector("h2, legend, label, p");
-  if (heading) { heading.id ||= "dialog-heading"; dialog.setAttribute("aria-labelledby", heading.id); }
+  serial += 1; // one dialog may ask over another: each has names of its own
+  if (heading) { heading.id = `dialog-heading-${serial}`; dialog.setAttribute("aria-labelledby", heading.id); }
   // A form's first button answers Enter: in a question that destroys something that is "cancel".
   document.getElementById("page").append(dialog);
   dialog.showModal();

@@ -28,6 +28,25 @@ export function drawIcons(root) {
   for (const node of root.querySelectorAll("[data-icon]")) node.prepend(icon(node.dataset.icon));
 }
 
+const FOCUSABLE = "button:not(:disabled), a[href], summary, input:not(:disabled), select:not(:disabled), textarea, [tabindex]";
+
+/**
+ * Draw parts of an element anew and leave the focus where it was: on what has the same name and is nearest to the
+ * old place, else on what stands there now, else on `otherwise`.
+ */
+export function keepingFocus(root, draw, otherwise = null) {
+  const active = document.activeElement;
+  if (active === root || !root.contains(active)) { draw(); return; }
+  const nameOf = (node) => node.getAttribute("aria-label") ?? node.textContent;
+  const places = () => [...root.querySelectorAll(FOCUSABLE)];
+  const [at, name] = [places().indexOf(active), nameOf(active)];
+  draw();
+  if (active.isConnected) { if (document.activeElement !== active) active.focus(); return; }
+  const now = places();
+  const same = now.filter((node) => nameOf(node) === name).sort((one, other) => Math.abs(now.indexOf(one) - at) - Math.abs(now.indexOf(other) - at));
+  (same[0] ?? now[Math.min(at, now.length - 1)] ?? otherwise)?.focus({ preventScroll: true });
+}
+
 /** Tell the other parts of the page something. */
 export const announce = (name, detail) => document.dispatchEvent(new CustomEvent(`bimedix2:${name}`, { detail }));
 export const listen = (name, run) => document.addEventListener(`bimedix2:${name}`, (event) => run(event.detail));

@@ -1,7 +1,8 @@
 // History column: conversations with their marks, and the search. Titles come from questions: text only.
 
 import { confirmDialog, menu, notice, textDialog } from "./dialogs.js";
-import { announce, drawIcons, el, icon, listen } from "./dom.js";
+import { logical } from "./direction.js";
+import { announce, drawIcons, el, icon, keepingFocus, listen } from "./dom.js";
 import { mountSearch } from "./history/search.js";
 import { askServer, json, sendFile } from "./server.js";
 import { local, onLanguage, t, translate, when } from "./texts.js";
@@ -27,9 +28,7 @@ export function mountHistory(element, props, trigger, watch) {
 
   const draw = () => {
     const threads = known();
-    const focused = document.activeElement?.closest?.(".thread")?.dataset.thread;
-    list.replaceChildren(...threads.map(item));
-    if (focused) list.querySelector(`[data-thread="${focused}"] .thread-open`)?.focus();
+    keepingFocus(list, () => list.replaceChildren(...threads.map(item)), part("new-thread"));
     search.drawn(threads.length);
     part("more").hidden = search.isOpen() || !(more || (!filtered && props.value?.more && !older.length));
   };
@@ -37,7 +36,7 @@ export function mountHistory(element, props, trigger, watch) {
   const item = (thread) => {
     const title = thread.title || t("ui.untitled");
     const marks = [thread.pinned ? icon("pin") : null, ...thread.tags.map((name) => el("span", { class: "chip", dir: "auto" }, name))];
-    const open = el("button", { class: "thread-open", "aria-current": thread.id === current ? "true" : null, onclick: () => openThread(thread.id) },
+    const open = el("button", { class: "thread-open", title: logical(title), "aria-current": thread.id === current ? "true" : null, onclick: () => openThread(thread.id) },
       el("span", { class: "thread-title", dir: "auto" }, title),
       el("span", { class: "thread-date" }, ...marks, when(thread.updated)));
     const tools = el("button", { class: "tool", "aria-label": `${t("ui.thread_menu")}: ${title}`, title: t("ui.thread_menu"), "aria-haspopup": "menu", onclick: (event) => openMenu(event.currentTarget, thread) }, icon("more"));
@@ -63,7 +62,7 @@ export function mountHistory(element, props, trigger, watch) {
   const path = (thread) => `history/threads/${thread.id}`;
 
   const rename = async (thread) => {
-    const answer = await textDialog("ui.rename_title", thread.title);
+    const answer = await textDialog("ui.rename_title", logical(thread.title));
     if (answer) trigger("rename", { payload: { thread: thread.id, title: answer } });
   };
 

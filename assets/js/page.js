@@ -1,7 +1,8 @@
 // Entry of the page's own code: gives each mounted component its behaviour.
 
 import { mountChat } from "./chat.js";
-import { drawIcons } from "./dom.js";
+import { logical } from "./direction.js";
+import { drawIcons, el } from "./dom.js";
 import { mountKeyboard, showHelp } from "./help.js";
 import { mountHistory } from "./history.js";
 import { mountViewer } from "./panel.js";
@@ -33,6 +34,17 @@ const switchLanguage = () => setLanguage(language() === "ar" ? "en" : "ar");
 
 /** The embedded model has a name of its own in each language; any other goes by its folder's. */
 const modelName = () => (page.model.name === "demonstration model" ? t("ui.demonstration_model") : page.model.name);
+
+/** What is copied by hand is what was said: the marks that keep measurements in order on screen stay here. */
+document.addEventListener("copy", (event) => {
+  const selection = getSelection();
+  const text = selection.toString();
+  if (event.target.matches?.("input, textarea") || text === logical(text)) return;
+  const markup = el("div", {}, ...Array.from({ length: selection.rangeCount }, (_, at) => selection.getRangeAt(at).cloneContents()));
+  event.clipboardData.setData("text/plain", logical(text));
+  event.clipboardData.setData("text/html", logical(markup.innerHTML));
+  event.preventDefault();
+});
 
 const parts = { header: mountHeader, history: mountHistory, viewer: mountViewer, chat: mountChat };
 

@@ -1,9 +1,10 @@
 // The viewer panel: the ways files get in, the list of what is open, and the kinds of viewers on its stage.
 
 import { notice } from "./dialogs.js";
-import { announce, drawIcons, el, listen } from "./dom.js";
+import { announce, drawIcons, el, keepingFocus, listen } from "./dom.js";
 import { json } from "./server.js";
 import { isStudy, uploadStudy } from "./study/intake.js";
+import { Remaining } from "./remaining.js";
 import { mountSlide } from "./slide/slide.js";
 import { mountStudy } from "./study/study.js";
 import { local, onLanguage, t, tCount, translate } from "./texts.js";
@@ -22,11 +23,16 @@ export function mountViewer(element) {
 
   // --- files -----------------------------------------------------------------------------------
 
-  const say = (text, share) => {
+  let saying = null; // what is going on, and how long it will take
+
+  /** Say what goes on, how far it is (0 to 1, or null) and how long it will still take. `stage` names the job. */
+  const say = (text, share, stage) => {
     box.hidden = false;
+    if (saying?.stage !== stage) saying = { stage, remaining: new Remaining() };
+    const seconds = share === null ? null : saying.remaining.told(share);
     const bar = box.querySelector("progress");
     if (share === null) bar.removeAttribute("value"); else bar.value = share;
-    box.querySelector(".progress-text").textContent = text;
+    box.querySelector(".progress-text").textContent = seconds === null ? text : `${text} · ${t("ui.seconds_left", { seconds })}`;
   };
 
   const open = async (files, hasFolder) => {
@@ -41,12 +47,13 @@ export function mountViewer(element) {
       notice(error.both ? local(error.both) : t("ui.upload_lost"));
     } finally {
       reading = null;
+      saying = null;
       box.hidden = true;
     }
   };
 
   const openSingly = async (files) => {
-    const results = await uploadFiles(files, (name, share) => say(share < 1 ? t("ui.uploading", { name }) : t("ui.loading"), share));
+    const results = await uploadFiles(files, (name, share) => (share < 1 ? say(t("ui.uploading", { name }), share, name) : say(t("ui.loading"), null, "loading")));
     for (const result of results) {
       if (result.image) viewer.add(result.image); else notice(uploadError(result, local));
     }
@@ -58,9 +65,9 @@ export function mountViewer(element) {
     const met = new Set(); // series already in the list
     let first = null;
     const told = (state) => {
-      if (state.state === "sending") { say(tCount("ui.sending_files", files.length), state.sent); return; }
+      if (state.state === "sending") { say(tCount("ui.sending_files", files.length), state.sent, "sending"); return; }
       const share = state.total ? state.done / state.total : null;
-      say(state.stage === "storing" ? t("ui.storing_study") : t("ui.reading_study", { done: state.done, total: state.total }), share);
+      say(state.stage === "storing" ? t("ui.storing_study") : t("ui.reading_study", { done: state.done, total: state.total }), share, state.stage);
       if (state.first && !first) { first = state.first; showFirst(first); }
       for (const { digest } of state.series) meet(digest);
     };
@@ -137,11 +144,11 @@ export function mountViewer(element) {
     const studies = Map.groupBy(images, (one) => one.study || one.digest);
     const numbers = [...studies.keys()].filter((study) => studies.get(study).length > 1);
     let at = -1;
-    strip.replaceChildren(...[...studies].map(([study, members]) => {
+    keepingFocus(strip, () => strip.replaceChildren(...[...studies].map(([study, members]) => {
       const cards = members.toSorted((one, other) => order(one) - order(other)).map((one) => { at += 1; return card(one, at, images.length, digests); });
       const title = members.length > 1 ? el("span", { class: "strip-title" }, numbers.length > 1 ? t("ui.study_number", { number: numbers.indexOf(study) + 1 }) : t("ui.study")) : null;
       return el("div", { class: "strip-study", role: "group", "aria-label": title?.textContent ?? null }, title, ...cards);
-    }));
+    })));
   };
 
   /** Images a conversation shows, with the rest of the studies they belong to. */

@@ -18,6 +18,7 @@ let active = null;
  *   describe()      the same in a few characters
  *   modality()      DICOM modality or the like, "" when there is none
  *   keys            shortcuts: [{ keys: ["1", "9"], text: "ui.…" }], for the help
+ *   gestures        what the mouse and fingers do: [{ text: "ui.…" }], for the help
  *   info(digest)    what the server says of a picture; images/{digest} unless given
  */
 function register(kind, actions) { kinds.set(kind, actions); }
@@ -60,6 +61,9 @@ function add(image) {
   announce("images");
 }
 
+/** A list of the kind that has the stage; while it is empty, of images: they are what is opened most. */
+const of = (list) => kinds.get(active ?? "image")?.[list] ?? [];
+
 /** What the page may ask of the viewer. */
 export const viewer = {
   images: new Map(), // digest -> what the server says of it, in the order they were opened
@@ -74,5 +78,6 @@ export const viewer = {
   describe: () => kinds.get(active)?.describe() ?? "",
   modality: () => kinds.get(active)?.modality?.() ?? "",
   frames: (digest) => viewer.images.get(digest)?.frames ?? 0,
-  shortcuts: () => [...kinds.values()].flatMap((actions) => actions.keys ?? []),
+  gestures: () => of("gestures"),
+  shortcuts: () => of("keys"),
 };

@@ -1,7 +1,7 @@
 // Quick questions that suit what is on screen, and the dialog in which a reader words them differently.
 
 import { confirmDialog, longTextDialog, notice, openDialog } from "../dialogs.js";
-import { el, icon } from "../dom.js";
+import { el, icon, keepingFocus } from "../dom.js";
 import { json } from "../server.js";
 import { language, local, t } from "../texts.js";
 
@@ -25,7 +25,7 @@ export function suitable({ modality, hasRegion, hasAnswer, imageCount }) {
 /** Let the reader word, add, remove and put back questions; calls `changed` after each. */
 export async function promptsDialog(changed) {
   const list = el("ul", { class: "prompt-list" });
-  const draw = () => list.replaceChildren(...prompts.map(row));
+  const draw = () => keepingFocus(list, () => list.replaceChildren(...prompts.map(row)));
 
   const row = (one) => el("li", {},
     el("span", { class: "prompt-text", dir: "auto" }, one.texts[language()] || el("em", {}, t("ui.prompt_hidden"))),

@@ -6,7 +6,7 @@ import { planeIndex, positionOf } from "./place.js";
 
 /** Lines of each corner of a pane. */
 export const cornerTexts = (pane) => ({
-  start: [subject(pane.image), `${pane.columns}×${pane.rows}`, side(pane.image.facts ?? {})],
+  start: [subject(pane.image), `${pane.columns}×${pane.rows}`, side(pane.image.facts ?? {}), technique(pane.image.facts ?? {}), lossy(pane.image.facts ?? {})],
   "top-end": [planeName(pane), positionText(pane), thicknessText(pane)],
   "bottom-start": [ruleText(pane), inputText(pane)],
   end: [numberText(pane), windowText(pane), zoomText(pane)],
@@ -16,6 +16,17 @@ const subject = ({ modality, facts = {} }) => [modality, facts.BodyPartExamined,
 
 /** Which breast or limb, and how it was turned: of projections. */
 const side = (facts) => [facts.ImageLaterality ?? facts.Laterality, facts.ViewPosition].filter(Boolean).join(" ");
+
+/** How the image was made, in the numbers a reader of its modality looks for. */
+function technique(facts) {
+  const given = (keyword, write) => (Number(facts[keyword]) > 0 ? write(Number(Number(facts[keyword]).toFixed(1))) : "");
+  return [
+    given("MagneticFieldStrength", (value) => `${value} T`), given("RepetitionTime", (value) => `TR ${value}`), given("EchoTime", (value) => `TE ${value}`), given("InversionTime", (value) => `TI ${value}`),
+    given("KVP", (value) => `${value} kV`),
+  ].filter(Boolean).join(" · ");
+}
+
+const lossy = (facts) => (facts.LossyImageCompression === "01" ? t("ui.lossy") : "");
 
 const planeName = ({ place }) => (place.plane ? t(`ui.plane_${place.plane.plane}`) : "");
 

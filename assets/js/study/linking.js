@@ -44,6 +44,9 @@ export function follow(pane, geometry, point) {
 /** Place under a point of a pane's picture, when the picture knows where it lies. */
 export const pointAt = (pane, pixel) => (pane.loaded?.meta.place ? placeOf(pane.loaded.meta.place, pixel) : null);
 
+/** Where the place panes are linked by lies on a pane's picture, or null. */
+export const linkedPixel = ({ loaded, overlay }) => (loaded?.meta.place && overlay.point ? pixelOf(loaded.meta.place, overlay.point) : null);
+
 /** Whether a place is on a pane's picture. */
 export function isOn(pane, point) {
   const [column, row] = pixelOf(pane.loaded.meta.place, point);

@@ -1,7 +1,8 @@
 // Measurements: values come from the server, which has the original pixels; they are kept with the conversation.
 
 import { notice } from "../dialogs.js";
-import { announce, el, icon } from "../dom.js";
+import { logical } from "../direction.js";
+import { announce, el, icon, keepingFocus } from "../dom.js";
 import { json } from "../server.js";
 import { local, t } from "../texts.js";
 
@@ -86,13 +87,13 @@ export class Measurements {
   draw() {
     this.list.hidden = !this.all.length;
     this.list.dir = document.documentElement.dir;
-    this.list.replaceChildren(...this.all.map((one, at) => {
+    keepingFocus(this.list, () => this.list.replaceChildren(...this.all.map((one, at) => {
       const sentence = sentenceOf(one.measurement);
       const name = (key) => `${t(key)}: ${sentence}`;
       return el("li", { class: "measure" },
         el("button", { type: "button", class: "measure-show", title: t("ui.show_view"), onclick: () => this.show(one.view) }, el("span", { class: "measure-number" }, String(at + 1)), el("bdi", {}, sentence)),
-        el("button", { type: "button", class: "tool", "aria-label": name("ui.measure_insert"), title: t("ui.measure_insert"), onclick: () => announce("insert", { text: sentence }) }, icon("ask")),
+        el("button", { type: "button", class: "tool", "aria-label": name("ui.measure_insert"), title: t("ui.measure_insert"), onclick: () => announce("insert", { text: logical(sentence) }) }, icon("ask")),
         el("button", { type: "button", class: "tool", "aria-label": name("ui.measure_remove"), title: t("ui.measure_remove"), onclick: () => this.#remove(one) }, icon("bin")));
-    }));
+    })), document.querySelector("#viewer .pane.active .pixels, #viewer .pixels"));
   }
 }

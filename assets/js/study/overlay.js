@@ -52,7 +52,7 @@ export class Overlay {
     if (label) {
       const ends = points.map((one) => this.#screen(one));
       const [x, y] = ends.reduce((best, one) => (one[0] > best[0] ? one : best));
-      label.split("\n").forEach((line, at) => marks.push(shape("text", { class: "measured-text", x: x + 8, y: y + 4 + at * 15 }, line)));
+      label.split("\n").forEach((line, at) => marks.push(shape("text", { class: "measured-text", x: x + 8, y: y + 4, dy: `${at * 1.25}em` }, line)));
     }
     return marks;
   }

@@ -1,8 +1,10 @@
 // Mouse, touch, wheel and keyboard on a pane.
 
-import { actionOf } from "./shortcuts.js";
+import { linkedPixel } from "./linking.js";
+import { actionOf, latinKey } from "./shortcuts.js";
 import { dragWindow, Drawing, isDrawn, startWindow } from "./tools.js";
 
+const PAN = 40; // CSS pixels a picture is moved by a key
 const STEP = 40; // wheel units of one slice: a touchpad sends many small ones where a mouse sends one large one
 
 /** Let a reader work on a pane; `study` is what the tools act on. */
@@ -106,8 +108,10 @@ export function listenTo(pane, study) {
 
   const keyDraws = (event) => {
     const { overlay } = pane;
-    if (event.key === "Enter" && isDrawn(study.tool)) {
-      if (!overlay.pointer) overlay.pointer = [Math.round(pane.columns / 2), Math.round(pane.rows / 2)];
+    const links = study.tool === "crosshair";
+    if (event.key === "Enter" && (isDrawn(study.tool) || links)) {
+      if (!overlay.pointer) overlay.pointer = (links && linkedPixel(pane)) || [Math.round(pane.columns / 2), Math.round(pane.rows / 2)];
+      else if (links) overlay.pointer = null;
       else {
         drawing ??= draw(study.tool);
         if (!drawing.add(overlay.pointer)) { drawing = null; overlay.pointer = null; }
@@ -121,7 +125,17 @@ export function listenTo(pane, study) {
     if (!arrow) return false;
     overlay.pointer = moved(arrow, event.shiftKey ? 10 : 1);
     if (drawing) drawing.move(overlay.pointer);
+    if (links) study.point(pane, overlay.pointer);
     overlay.draw();
+    return true;
+  };
+
+  /** With Shift and no pointer the arrows move the picture. */
+  const keyPans = (event) => {
+    const arrow = ARROWS[event.key];
+    if (!arrow || !event.shiftKey) return false;
+    painter.move(arrow[0] * PAN, arrow[1] * PAN);
+    study.looked(pane);
     return true;
   };
 
@@ -136,9 +150,10 @@ export function listenTo(pane, study) {
 
   canvas.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !pane.loaded) return;
-    const named = /^[1-9]$/.test(event.key) ? pane.loaded.meta.windows[Number(event.key) - 1] : null;
+    const digit = /^[1-9]$/.test(latinKey(event)) ? Number(latinKey(event)) : 0;
+    const named = digit ? pane.loaded.meta.windows[digit - 1] : null;
     const action = actionOf(event);
-    if (keyDraws(event)) { event.preventDefault(); return; }
+    if (keyDraws(event) || keyPans(event)) { event.preventDefault(); return; }
     if (!named && !action) return;
     event.preventDefault();
     if (named) study.choose(named);

@@ -14,14 +14,16 @@ import { labelOf, Measurements } from "./measurements.js";
 import { mirrored, quarter, upended } from "./orient.js";
 import { planeIndex } from "./place.js";
 import { listenTo } from "./pointers.js";
-import { SHORTCUTS } from "./shortcuts.js";
+import { GESTURES, SHORTCUTS } from "./shortcuts.js";
 import { mountToolbar } from "./toolbar.js";
+import { dragWindow, startWindow } from "./tools.js";
 import { Tray } from "./tray.js";
 
 const TELL_EVERY_MS = 120; // while a window is dragged
 const PLANES_AHEAD = 6; // planes fetched on either side: the server cuts each when it is asked
 const THREE_WINDOWS = { name: "three_windows", channels: ["lung", "soft_tissue", "bone"] };
 const LETTERS = ["A", "B"];
+const NUDGE = 30; // pixels of a drag one key press stands for: a tenth of the window
 
 export class Study {
   constructor(element) {
@@ -194,11 +196,19 @@ export class Study {
       active().painter.zoomAt(factor, box.left + box.width / 2, box.top + box.height / 2);
       this.looked(active());
     };
+    const nudged = (width, center) => () => {
+      const pane = active();
+      const start = startWindow(pane);
+      if (!pane.loaded.codes || !start) return;
+      dragWindow(pane, start, width * NUDGE, center * NUDGE);
+      this.windowed(pane);
+    };
     const layout = (name) => () => this.setLayout(this.layout.name === name ? "single" : name);
     return {
       before: () => this.step(-1), after: () => this.step(1), tenBefore: () => this.step(-10), tenAfter: () => this.step(10),
       first: () => this.step(-1e6), last: () => this.step(1e6),
       invert: () => { const pane = active(); if (pane.loaded.codes) { pane.look = { ...pane.look, inverted: !pane.look.inverted }; this.windowed(pane); } },
+      narrower: nudged(-1, 0), wider: nudged(1, 0), lower: nudged(0, -1), higher: nudged(0, 1),
       rule: () => { const pane = active(); if (pane.loaded.meta.rules?.includes("three_windows")) { pane.look = { ...pane.look, rule: pane.look.rule ? null : THREE_WINDOWS }; this.windowed(pane); } },
       clear: () => { const pane = active(); pane.leaveDrawing?.(); pane.region = null; pane.paint(); },
       zoomIn: zoom(1.25), zoomOut: zoom(0.8),
@@ -394,5 +404,6 @@ export function mountStudy(element) {
     describe: () => study.describe(),
     modality: () => study.layout.active.image?.modality ?? "",
     keys: SHORTCUTS,
+    gestures: GESTURES,
   });
 }

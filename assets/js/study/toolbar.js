@@ -5,10 +5,10 @@ import { el } from "../dom.js";
 import { t } from "../texts.js";
 import { isInUse } from "../view.js";
 
-/** Name of a window a frame offers. */
-export function windowName({ key, name }) {
+/** Name of a window a frame offers; those of the file are numbered where there are several. */
+export function windowName({ key, name }, isAlone = false) {
   if (key.startsWith("lut-")) return `VOI LUT ${key.slice(4)}`;
-  if (key.startsWith("file-")) return `${t("preset.file")} ${name || key.slice(5)}`;
+  if (key.startsWith("file-")) return [t("preset.file"), name || (isAlone ? "" : key.slice(5))].filter(Boolean).join(" ");
   return t(`preset.${key.replaceAll("-", "_")}`);
 }
 
@@ -55,8 +55,10 @@ export function mountToolbar(element, study) {
     if (presets.dataset.stamp !== stamp) {
       presets.dataset.stamp = stamp;
       const custom = el("option", { value: "", disabled: true }, t("ui.window_custom"));
-      presets.replaceChildren(custom, ...windows.map((one, at) => el("option", { value: one.key }, at < 9 ? `${at + 1} · ${windowName(one)}` : windowName(one))));
+      const isAlone = windows.filter((one) => one.key.startsWith("file-")).length === 1;
+      presets.replaceChildren(custom, ...windows.map((one, at) => el("option", { value: one.key }, at < 9 ? `${at + 1} · \u2068${windowName(one, isAlone)}\u2069` : windowName(one, isAlone))));
     }
+    presets.dir = document.documentElement.dir;
     presets.value = pane.look.rule ? "" : windows.find((one) => isInUse(one, pane.look))?.key ?? "";
   };
 

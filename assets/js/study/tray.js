@@ -1,6 +1,6 @@
 // Slices chosen to be asked about together: a montage with their numbers, as the model will be given it.
 
-import { el, icon } from "../dom.js";
+import { el, icon, keepingFocus } from "../dom.js";
 import { t, tCount } from "../texts.js";
 import { describeView, thumbnail } from "../view.js";
 
@@ -48,7 +48,11 @@ export class Tray {
   draw() {
     this.element.hidden = !this.views.length;
     this.element.dir = document.documentElement.dir;
-    if (!this.views.length) { this.element.replaceChildren(); return; }
+    keepingFocus(this.element, () => this.element.replaceChildren(...this.#parts()), document.querySelector("#viewer .pane.active .pixels, #viewer .pixels"));
+  }
+
+  #parts() {
+    if (!this.views.length) return [];
     const labels = labelsOf(this.views);
     const cells = this.views.map((view, at) => el("span", { class: "tray-cell" },
       el("button", { type: "button", class: "strip-image", title: t("ui.show_view"), "aria-label": `${t("ui.show_view")}: ${labels[at]} · ${describeView(view)}`, onclick: () => this.show(view) },
@@ -56,10 +60,10 @@ export class Tray {
       el("span", { class: "tray-label", dir: "ltr" }, labels[at]),
       el("button", { type: "button", class: "tool tray-remove", "aria-label": `${t("ui.tray_remove")}: ${labels[at]}`, title: t("ui.tray_remove"), onclick: () => this.set(this.views.filter((one) => one !== view)) }, icon("close"))));
     const montage = this.montage();
-    this.element.replaceChildren(
+    return [
       el("span", { class: "tray-title" }, tCount("ui.tray", this.views.length)),
       ...cells,
       el("button", { type: "button", class: "button", onclick: () => this.show(montage) }, t("ui.tray_preview")),
-      el("button", { type: "button", class: "button", onclick: () => this.clear() }, t("ui.tray_clear")));
+      el("button", { type: "button", class: "button", onclick: () => this.clear() }, t("ui.tray_clear"))];
   }
 }
