@@ -14,6 +14,7 @@ from engine.backend import Backend, MeasuresGrounding, backends
 from engine.errors import BackendUnavailableError, CheckpointNotFoundError
 from engine.loading import LoadMeter, LoadTimes
 from engine.precision import Quantisation
+from engine.template import CHAT_LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -141,6 +142,9 @@ def _check_model(settings: Settings, info: ModelInfo) -> None:
     if settings.quantisation not in get_args(Quantisation):
         known = " or ".join(get_args(Quantisation))
         raise SettingsError(place="quantisation", found=settings.quantisation, expected=known)
+    if settings.chat_layout not in CHAT_LAYOUTS:
+        known = " or ".join(CHAT_LAYOUTS)
+        raise SettingsError(place="chat_layout", found=settings.chat_layout, expected=known)
     if is_missing(info.source):
         raise CheckpointNotFoundError(source=info.source)
 
@@ -185,6 +189,7 @@ def _local_arguments(settings: Settings, info: ModelInfo) -> dict[str, Any]:
         # its matrices are small: a second thread waits more than it works, and on busy cores waits long
         "threads": settings.threads or (1 if info.is_demonstration else 0),
         "quantisation": settings.quantisation,
+        "chat_layout": settings.chat_layout,
         "display_name": info.name,
     }
 

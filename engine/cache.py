@@ -56,7 +56,8 @@ def places_of(rendered: Rendered) -> NDArray[np.int64]:
     """
     places = np.array(rendered.ids, np.int64)
     for slot in rendered.image_slots:
-        base = int(slot.digest[:15], 16)
+        # read in tiles or whole, the same image has other features behind other places
+        base = int(slot.digest[:15], 16) ^ (int(slot.coarse) << 59)
         offsets = np.arange(slot.length, dtype=np.int64)
         places[slot.start : slot.start + slot.length] = -1 - ((base + offsets) & ((1 << 60) - 1))
     return places

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.adapter_files import is_adapter, read_adapter
+from engine.chat_files import own_tokenizer
 from engine.errors import (
     AdapterBaseMissingError,
     AdapterError,
@@ -22,16 +23,19 @@ from engine.errors import (
     MissingTokenizerError,
     UnsupportedCheckpointError,
 )
-from engine.loaded import CroppingModel, LoadedModel
+from engine.families import FAMILIES, image_processor, stock_config
+from engine.loaded import CroppingModel, LoadedModel, TilingModel
 from engine.memory import check_memory
 from engine.precision import check_quantisation, choose_device, choose_dtype, quantise_on_cpu
 from engine.prompt import PromptProfile, PromptRenderer
+from engine.stock_prompt import bos_count, stock_renderer
 from engine.weights import LoadProgress, Placement, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.adapter_files import AdapterFolder
+    from engine.families import Family
     from engine.messages import ImagePart
     from engine.precision import Quantisation
 
@@ -48,11 +52,8 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("bimedix2.engine")
-_KINDS = ("llava", "llava_llama", "phi3_v")
+_KINDS = ("llava_llama", "phi3_v", *FAMILIES)
 """The ``model_type`` of what is opened."""
-_BOS_COUNT = {"llava": 1, "llava_llama": 2}
-"""Copies of ``<|begin_of_text|>``: upstream trained the original checkpoints with 2, see
-:class:`engine.prompt.PromptProfile`."""
 _STOP_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
 """Llama 3.1 ends a turn with any of the first three, of which the original configs name only the last;
 Phi-3 with one of the others."""
@@ -73,6 +74,9 @@ class LoadOptions:
     """``int8`` or ``int4`` by bitsandbytes, for GPUs; ``cpu-int8`` for CPUs, there about twice as fast."""
     check_memory: bool = True
     """Refuse a model that would not fit, before loading it."""
+    chat_layout: str = "auto"
+    """How conversations are written: ``auto`` follows the folder's chat template or, for BiMediX2's own, its
+    training. For folders without a template: ``llama3``, ``vicuna``, ``llama2`` or ``chatml``."""
 
 
 def load(
@@ -120,11 +124,13 @@ def load(
         raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
 
     placement, reason = _placement(options)
-    tokenizer = load_tokenizer(folder)
+    known = stock_config(folder, config).to_dict() if kind in FAMILIES else config
+    tokenizer = own_tokenizer(folder) if kind in FAMILIES else load_tokenizer(folder)
     if options.check_memory:
-        check_memory(source, folder, config, placement)
+        check_memory(source, folder, known, placement)
     model = load_weights(folder, config, tokenizer, placement, progress)
-    return _complete(str(source), folder, config, model, tokenizer, placement=placement, reason=reason)
+    manner = _Manner(placement, reason, options.chat_layout)
+    return _complete(str(source), folder, config, model, tokenizer, manner=manner)
 
 
 def _placement(options: LoadOptions) -> tuple[Placement, str]:
@@ -144,51 +150,53 @@ def _placement(options: LoadOptions) -> tuple[Placement, str]:
     return placement, f"{device_reason}; {dtype_reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How a model is used, and why so."""
+
+    placement: Placement
+    reason: str
+    chat_layout: str
+
+
 def _complete(
-    name: str,
-    folder: Path,
-    config: dict[str, Any],
-    model: Any,
-    tokenizer: Any,
-    *,
-    placement: Placement,
-    reason: str,
+    name: str, folder: Path, config: dict[str, Any], model: Any, tokenizer: Any, *, manner: _Manner
 ) -> LoadedModel:
     """Add what is needed to ask a model."""
     cropping = config["model_type"] == "phi3_v"
-    parts = _phi3_parts if cropping else _llava_parts
-    renderer, image_processor = parts(folder, config, model, tokenizer, name)
-    return (CroppingModel if cropping else LoadedModel)(
+    if cropping:
+        kind: type[LoadedModel] = CroppingModel
+        renderer, preparation = _phi3_parts(folder, model, tokenizer, name)
+    else:
+        kind = TilingModel if _family(config).images != "square" else LoadedModel
+        renderer = stock_renderer(folder, config, model, tokenizer, source=name, layout=manner.chat_layout)
+        preparation = image_processor(folder, model.config)
+    return kind(
         name=name,
         model=model,
         renderer=renderer,
-        image_processor=image_processor,
+        image_processor=preparation,
         tokenizer=tokenizer,
-        stop_ids=_stop_ids(model, tokenizer),
-        suppressed_ids=_suppressed_ids(renderer.profile, tokenizer),
-        device=placement.device,
-        dtype=placement.dtype,
-        reason=reason,
+        stop_ids=_stop_ids(model, tokenizer, renderer),
+        suppressed_ids=_suppressed_ids(model, renderer.profile, tokenizer),
+        device=manner.placement.device,
+        dtype=manner.placement.dtype,
+        reason=manner.reason,
     )
 
 
-def _llava_parts(
-    folder: Path, config: dict[str, Any], model: Any, tokenizer: Any, source: str
-) -> tuple[PromptRenderer, Any]:
-    profile = _profile(model.config, bos_count(config))
-    return PromptRenderer(tokenizer, profile, source), _image_processor(folder, model.config)
+def _family(config: dict[str, Any]) -> Family:
+    return FAMILIES.get(config["model_type"], FAMILIES["llava"])  # llava_llama has become a llava
 
 
-def _phi3_parts(
-    folder: Path, _config: dict[str, Any], model: Any, tokenizer: Any, source: str
-) -> tuple[PromptRenderer, Any]:
+def _phi3_parts(folder: Path, model: Any, tokenizer: Any, source: str) -> tuple[PromptRenderer, Any]:
     from engine import phi3v
     from engine.crops import crop_grid, image_tokens
 
     settings = phi3v.crop_settings(folder, model.config)
     patches = settings.side // model.config.vision_config.patch_size
 
-    def image_length(image: ImagePart) -> int:
+    def image_length(image: ImagePart, _coarse: bool) -> int:  # noqa: FBT001  # the renderer's two arguments
         rows, columns, _ = image.pixels.shape
         return image_tokens(crop_grid(rows, columns, settings), patches)
 
@@ -250,7 +258,8 @@ def _load_assembled(adapter: AdapterFolder, base: Path, options: LoadOptions) ->
         check_memory(base, base, read_config(base), placement)
     tokenizer = load_tokenizer(folder if (folder / "tokenizer.json").is_file() else base)
     model = assemble(Parts(adapter, config, base, tower_folder), tokenizer, placement)
-    return _complete(adapter.base, folder, config, model, tokenizer, placement=placement, reason=reason)
+    manner = _Manner(placement, reason, options.chat_layout)
+    return _complete(adapter.base, folder, config, model, tokenizer, manner=manner)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -288,11 +297,6 @@ def _folder_of(source: str | Path) -> Path:
     raise CheckpointNotFoundError(source=source)
 
 
-def bos_count(config: dict[str, Any]) -> int:
-    """Return how many ``<|begin_of_text|>`` the checkpoint expects; a converted one says it itself."""
-    return int(config.get("bos_count", _BOS_COUNT[config["model_type"]]))
-
-
 def load_tokenizer(folder: Path) -> Any:
     """Read ``tokenizer.json`` of a folder.
 
@@ -318,51 +322,21 @@ def load_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _profile(config: Any, bos: int) -> PromptProfile:
-    vision, text = config.vision_config, config.text_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    return PromptProfile(
-        image_token_id=config.image_token_id,
-        image_length=patches + (config.vision_feature_select_strategy == "full"),
-        context_length=text.max_position_embeddings,
-        bos_count=bos,
-    )
-
-
-def _image_processor(folder: Path, config: Any) -> Any:
-    """Build the image processor from the vision tower's size.
-
-    Always padding to a square, as LLaVA 1.5 was trained: a processor that crops the centre would hide
-    the borders of the image from the model. The PIL class is named, because with torchvision
-    installed the other one resizes to slightly different pixels.
-    """
-    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-
-    side = config.vision_config.image_size
-    saved: dict[str, Any] = {}
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / name).is_file():
-            saved = json.loads((folder / name).read_text(encoding="utf-8"))
-            saved = saved.get("image_processor", saved)
-            break
-    chosen = {key: saved[key] for key in ("image_mean", "image_std", "rescale_factor") if key in saved}
-    return LlavaImageProcessorPil(
-        do_pad=True, size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **chosen
-    )
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    generation = getattr(model, "generation_config", None)
-    configured = getattr(generation or model.config, "eos_token_id", None)
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids |= {tokenizer.token_to_id(name) for name in _STOP_TOKENS}
+def _stop_ids(model: Any, tokenizer: Any, renderer: PromptRenderer) -> frozenset[int]:
+    ids = {renderer.end_of_turn} | {tokenizer.token_to_id(name) for name in _STOP_TOKENS}
+    for place in (getattr(model, "generation_config", None), model.config, model.config.text_config):
+        configured = getattr(place, "eos_token_id", None)
+        ids |= set(configured if isinstance(configured, list) else [configured])
     return frozenset(number for number in ids if number is not None)
 
 
-def _suppressed_ids(profile: PromptProfile, tokenizer: Any) -> tuple[int, ...]:
+def _suppressed_ids(model: Any, profile: PromptProfile, tokenizer: Any) -> tuple[int, ...]:
     reserved = {
         number
         for name, number in tokenizer.get_vocab(with_added_tokens=True).items()
         if name.startswith(_UNUSED_TOKENS)
     }
-    return tuple(sorted(reserved | {profile.image_token_id}))
+    video = getattr(model.config, "video_token_id", None)
+    rows = model.lm_head.out_features  # a tokenizer may know tokens that the model has no row for
+    found = reserved | {profile.image_token_id} | ({video} if video is not None else set())
+    return tuple(sorted(number for number in found if number < rows))

@@ -67,7 +67,7 @@ class Computer:
         """The adapter that questions asked from now on are answered with."""
         self.turns: Turns[Token, torch.Tensor] = Turns(self._next, together)
         self._suppressed = torch.tensor(loaded.suppressed_ids, dtype=torch.int64, device=loaded.device)
-        self._features: OrderedDict[tuple[str, str], torch.Tensor] = OrderedDict()
+        self._features: OrderedDict[tuple[str, str, bool], torch.Tensor] = OrderedDict()
         self._feature_bytes = feature_bytes
         self._closed = False
 
@@ -154,17 +154,17 @@ class Computer:
             hidden = self.hidden(embeddings, [state for _, _, state in tokens])
             return list(self._heads(hidden[:, -1]))
 
-    def image_features(self, image: ImagePart) -> torch.Tensor:
+    def image_features(self, image: ImagePart, *, coarse: bool = False) -> torch.Tensor:
         """Projected features of one image, shape (image tokens, hidden size), cached by content hash.
 
         The adapter is part of the key: it may bring a projector of its own.
         """
-        key = (self.loaded.cache_key, image.digest)
+        key = (self.loaded.cache_key, image.digest, coarse)
         cached = self._features.get(key)
         if cached is not None:
             self._features.move_to_end(key)
             return cached
-        features = self.loaded.image_features(image)
+        features = self.loaded.image_features(image, coarse=coarse)
         self._features[key] = features
         while sum(f.numel() * f.element_size() for f in self._features.values()) > self._feature_bytes:
             self._features.popitem(last=False)
@@ -187,7 +187,7 @@ class Computer:
         for slot in rendered.image_slots:
             a, b = max(slot.start, start), min(slot.start + slot.length, stop)
             if a < b:
-                features = self.image_features(images[slot.digest])
+                features = self.image_features(images[slot.digest], coarse=slot.coarse)
                 if features.shape[0] != slot.length:
                     raise ValueError(f"{slot.length} image tokens, but {features.shape[0]} image features")
                 piece = features[a - slot.start : b - slot.start]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.checkpoint import bos_count, load_tokenizer, read_config
 from engine.convert import image_token_id, llava_config
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
+from engine.layouts import CONTROL_TOKENS
 from engine.manifest import MANIFEST_NAME, Manifest
 from engine.shards import INDEX_NAME, Shard, StoredTensor, file_sha256, shards_of
 
@@ -137,6 +138,12 @@ def convert(
         found = f"model_type {config.get('model_type')!r}"
         raise UnsupportedCheckpointError(source=source, found=found, expected="'llava' or 'llava_llama'")
     tokenizer = load_tokenizer(source)
+    if any(tokenizer.token_to_id(name) is None for name in CONTROL_TOKENS["llama3"]):
+        # its chat template would be written anew, and in the wrong words
+        found = "a tokenizer without the control tokens of Llama 3"
+        raise UnsupportedCheckpointError(
+            source=source, found=found, expected="BiMediX2's chat layout; others open as they are"
+        )
     shards = shards_of(source)
     plans = _plan(source, shards)
     if change is not None:

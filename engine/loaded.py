@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.messages import ImagePart
     from engine.prompt import PromptRenderer
 
-__all__ = ["CroppingModel", "LoadedModel"]
+__all__ = ["CroppingModel", "LoadedModel", "TilingModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,11 @@ class LoadedModel:
     name: str
     """Folder name or Hub id."""
     model: Any
-    """``transformers.LlavaForConditionalGeneration``, in evaluation mode."""
+    """Of one of the classes in :mod:`engine.families`, or ``Phi3Vision``; in evaluation mode."""
     renderer: PromptRenderer
     image_processor: Any
-    """``LlavaImageProcessorPil``: pads to a square with the mean colour, resizes, normalises."""
+    """``LlavaImageProcessorPil`` (pads to a square with the mean colour, resizes, normalises), or the
+    family's."""
     tokenizer: Any
     """``tokenizers.Tokenizer``."""
     stop_ids: frozenset[int]
@@ -47,8 +48,12 @@ class LoadedModel:
         """Identity of the weights that compute now, the active adapter's included."""
         return self.adapters.key(self.adapters.active)
 
-    def image_features(self, image: ImagePart) -> torch.Tensor:
-        """Features of an image as the language model takes them, shape (image tokens, hidden size)."""
+    def image_features(self, image: ImagePart, *, coarse: bool = False) -> torch.Tensor:  # noqa: ARG002  # tiles
+        """Features of an image as the language model takes them, shape (image tokens, hidden size).
+
+        ``coarse``: whole only, by models that else read it in tiles too; see
+        :attr:`engine.layouts.ImageSlot.coarse`.
+        """
         output = self.model.get_image_features(pixel_values=self.pixel_values(image))
         features: torch.Tensor = output.pooler_output[0]
         return features
@@ -68,13 +73,51 @@ class LoadedModel:
         return values
 
 
+class TilingModel(LoadedModel):
+    """A LLaVA that reads the whole of an image and tiles of it (LLaVA-NeXT, LLaVA-OneVision)."""
+
+    __slots__ = ()
+
+    def image_features(self, image: ImagePart, *, coarse: bool = False) -> torch.Tensor:
+        """Features of an image as the language model takes them, shape (image tokens, hidden size)."""
+        batch = self._prepared(image, coarse=coarse)
+        more = {"batch_num_images": batch["batch_num_images"]} if coarse else {}
+        output = self.model.get_image_features(
+            pixel_values=batch["pixel_values"].to(self.device, self.dtype),
+            image_sizes=batch["image_sizes"],
+            **more,
+        )
+        features: torch.Tensor = output.pooler_output[0]
+        return features
+
+    def pixel_values(self, image: ImagePart) -> torch.Tensor:
+        """Prepare an image, shape (1, 1 + tiles, 3, side, side): the whole image, then its tiles."""
+        values: torch.Tensor = self._prepared(image)["pixel_values"].to(self.device, self.dtype)
+        return values
+
+    def _prepared(self, image: ImagePart, *, coarse: bool = False) -> Any:
+        from PIL import Image
+
+        picture = Image.fromarray(image.pixels)
+        # beside another one, the processor prepares an image whole; the other one is not computed
+        batch = self.image_processor(images=[[picture, picture]] if coarse else picture, return_tensors="pt")
+        if coarse:
+            batch["pixel_values"] = batch["pixel_values"][:1]
+            batch["image_sizes"] = batch["image_sizes"][:1]
+        return batch
+
+
 class CroppingModel(LoadedModel):
     """A model that reads several squares of an image; ``image_processor`` is a ``CropSettings``."""
 
     __slots__ = ()
 
-    def image_features(self, image: ImagePart) -> torch.Tensor:
-        """Features of an image as the language model takes them, shape (image tokens, hidden size)."""
+    def image_features(self, image: ImagePart, *, coarse: bool = False) -> torch.Tensor:  # noqa: ARG002  # tiles
+        """Features of an image as the language model takes them, shape (image tokens, hidden size).
+
+        ``coarse``: whole only, by models that else read it in tiles too; see
+        :attr:`engine.layouts.ImageSlot.coarse`.
+        """
         from engine.crops import cut
 
         inputs, grid = cut(image.pixels, self.image_processor)

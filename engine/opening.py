@@ -30,6 +30,7 @@ def open_local(
     dtype: str = "auto",
     threads: int = 0,
     quantisation: Quantisation = "none",
+    chat_layout: str = "auto",
     display_name: str | None = None,
     adapters: Mapping[str, str] | None = None,
 ) -> tuple[Backend, str]:
@@ -40,7 +41,7 @@ def open_local(
     tell : callable
         Told the stage, and the share of it that is done where that is known.
     source : str
-        As :func:`engine.checkpoint.load`; with the three options that follow.
+        As :func:`engine.checkpoint.load`; with the options that follow.
     adapters : mapping, optional
         Folders of adapters by the names they get; none is used until a question asks for it.
 
@@ -69,7 +70,9 @@ def open_local(
     if adapters and quantisation == "cpu-int8":
         reason = "its layers take no adapters. Merge one with 'bimedix2 models merge', or choose another"
         raise QuantisationError(found=quantisation, reason=reason)
-    options = LoadOptions(device=device, dtype=dtype, threads=threads, quantisation=quantisation)
+    options = LoadOptions(
+        device=device, dtype=dtype, threads=threads, quantisation=quantisation, chat_layout=chat_layout
+    )
     loaded = load(source, options, tell_weights)
     tell("finishing", None)
     for name, folder in (adapters or {}).items():

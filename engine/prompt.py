@@ -10,8 +10,9 @@ head of the message that brings it, followed by a line feed. Control tokens are 
 user typed is encoded with special tokens switched off, so that a typed ``<|eot_id|>`` or ``<image>``
 stays text.
 
-Phi-3.5-Vision's checkpoints have a layout of their own, see :class:`_Phi3Writer`, and an image there takes
-as many places as its shape needs.
+Phi-3.5-Vision's checkpoints have a layout of their own, see :class:`engine.layouts.Phi3Writer`, and an image
+there takes as many places as its shape needs. Other folders bring a chat template, which
+:mod:`engine.template` follows.
 
 References
 ----------
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import ConversationShapeError, MissingTokenizerError, PromptTooLongError
+from engine.layouts import CONTROL_TOKENS, ImageSlot, Llama3Writer, Phi3Writer, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from engine.messages import ImagePart, Message
+    from engine.template import ChatTemplate
 
 __all__ = ["SYSTEM_TEXT", "ImageSlot", "PromptProfile", "PromptRenderer", "Rendered", "check_order"]
 
@@ -40,18 +43,6 @@ SYSTEM_TEXT = (
 )
 """Upstream's own system text, used when a conversation brings none."""
 
-_BEGIN, _HEADER, _HEADER_END, _END_OF_TURN = (
-    "<|begin_of_text|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-)
-_PHI3_ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
-_PHI3_END = "<|end|>"
-_CONTROL = {
-    "llama3": (_BEGIN, _HEADER, _HEADER_END, _END_OF_TURN),
-    "phi3": (*_PHI3_ROLES.values(), _PHI3_END),
-}
 _SMALLEST_ANSWER = 32
 
 
@@ -71,18 +62,14 @@ class PromptProfile:
     system text begins with a written one and their tokenizer adds its own."""
     system_text: str = SYSTEM_TEXT
     """System message of a conversation that brings none; Phi-3's layout takes an empty one to mean none."""
-    layout: Literal["llama3", "phi3"] = "llama3"
-    """Which chat layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSlot:
-    """Where one image lies in the ids: ``ids[start : start + length]``."""
-
-    start: int
-    length: int
-    digest: str
-    """Content hash of the image, so that equal ids with different pictures can be told apart."""
+    layout: Literal["llama3", "phi3", "template"] = "llama3"
+    """Which chat layout; ``template``: the folder's own."""
+    template: ChatTemplate | None = None
+    """The folder's chat template, for the layout of that name."""
+    end_of_turn_id: int | None = None
+    """Token that ends an answer, where the layout does not say."""
+    coarse_among_others: bool = False
+    """Whether images are read whole, and not in tiles as well, once the conversation has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +94,8 @@ class PromptRenderer:
     source : str
         Named in errors.
     image_length : callable, optional
-        Tells how many tokens an image fills; the profile's number for every image by default.
+        Tells how many tokens an image fills, and how many if it is read whole only; the profile's number for
+        every image by default.
 
     Raises
     ------
@@ -120,9 +108,11 @@ class PromptRenderer:
         tokenizer: Tokenizer,
         profile: PromptProfile,
         source: str = "the model",
-        image_length: Callable[[ImagePart], int] | None = None,
+        image_length: Callable[[ImagePart, bool], int] | None = None,
     ) -> None:
         from tokenizers import Tokenizer as _Tokenizer
+
+        from engine.controls import Controls
 
         self.profile = profile
         self._image_length = image_length
@@ -130,7 +120,9 @@ class PromptRenderer:
         self._tokenizer.encode_special_tokens = True  # typed control tokens stay text
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        missing = [name for name in _CONTROL[profile.layout] if self._id(name) is None]
+        self.controls = Controls(tokenizer) if profile.layout == "template" else None
+        """What tells control tokens from text, for a layout that writes both."""
+        missing = [name for name in CONTROL_TOKENS.get(profile.layout, ()) if self._id(name) is None]
         if missing:
             raise MissingTokenizerError(source=source, reason=f"it lacks {', '.join(missing)}")
 
@@ -153,11 +145,13 @@ class PromptRenderer:
     @property
     def end_of_turn(self) -> int:
         """Id of the token that ends a message."""
-        return self.token_id(_CONTROL[self.profile.layout][-1])
+        if self.profile.end_of_turn_id is not None:
+            return self.profile.end_of_turn_id
+        return self.token_id(CONTROL_TOKENS[self.profile.layout][-1])
 
-    def image_length(self, image: ImagePart) -> int:
-        """Tokens an image fills."""
-        return self.profile.image_length if self._image_length is None else self._image_length(image)
+    def image_length(self, image: ImagePart, *, coarse: bool = False) -> int:
+        """Tokens an image fills, ``coarse`` if it is read whole only."""
+        return self.profile.image_length if self._image_length is None else self._image_length(image, coarse)
 
     def opening(self) -> list[int]:
         """Ids the tokenizer itself puts before a text, e.g. ``<s>``; most have one or none."""
@@ -207,14 +201,16 @@ class PromptRenderer:
             If the order is another one.
         """
         check_order(messages, "assistant" if for_training else "user")
-        writer: _Llama3Writer | _Phi3Writer
-        writer = (_Phi3Writer if self.profile.layout == "phi3" else _Llama3Writer)(self, answer_ids or {})
-        writer.begin(has_system=messages[0].role == "system")
-        for message in messages:
-            writer.message(message)
-        if not for_training:
-            writer.open_answer()
+        writer = self._writer()(self, answer_ids or {})
+        writer.write(messages, for_training=for_training)
         return Rendered(tuple(writer.ids), tuple(writer.slots), tuple(writer.learned))
+
+    def _writer(self) -> type[Writer]:
+        if self.profile.layout == "template":
+            from engine.template import TemplateWriter
+
+            return TemplateWriter
+        return Phi3Writer if self.profile.layout == "phi3" else Llama3Writer
 
     def answer_room(self, prompt_tokens: int, max_new_tokens: int) -> int:
         """Tokens left for an answer, at most ``max_new_tokens``.
@@ -229,131 +225,6 @@ class PromptRenderer:
         if room < smallest:
             raise PromptTooLongError(found=prompt_tokens, limit=self.profile.context_length - smallest)
         return min(room, max_new_tokens)
-
-
-class _Writer:
-    """Collects ids, image slots and the loss mask piece by piece."""
-
-    def __init__(self, renderer: PromptRenderer, answer_ids: Mapping[str, Sequence[int]]) -> None:
-        self._renderer = renderer
-        self._answer_ids = answer_ids
-        self._pending = ""
-        self._swallow = False
-        self.ids: list[int] = []
-        self.slots: list[ImageSlot] = []
-        self.learned: list[bool] = []
-
-    def _put(self, ids: Sequence[int], *, learned: bool = False) -> None:
-        self.ids.extend(ids)
-        self.learned.extend([learned] * len(ids))
-
-    def control(self, *tokens: str, learned: bool = False) -> None:
-        self._put([self._renderer.token_id(token) for token in tokens], learned=learned)
-
-    def text(self, text: str, *, learned: bool = False) -> None:
-        self._put(self._renderer.encode(text), learned=learned)
-
-    def image(self, image: ImagePart) -> None:
-        length = self._renderer.image_length(image)
-        self.slots.append(ImageSlot(len(self.ids), length, image.digest))
-        self._put([self._renderer.profile.image_token_id] * length)
-
-    def answer(self, text: str) -> None:
-        known = self._answer_ids.get(text)
-        self._put(self._renderer.encode(text) if known is None else known, learned=True)
-
-
-class _Llama3Writer(_Writer):
-    """Llama 3's layout, see the module's head."""
-
-    def begin(self, *, has_system: bool) -> None:
-        profile = self._renderer.profile
-        self.control(*([_BEGIN] * profile.bos_count))
-        if not has_system:
-            self._header("system")
-            self.text("\n\n" + profile.system_text)
-            self.control(_END_OF_TURN)
-
-    def _header(self, role: str) -> None:
-        self.control(_HEADER)
-        self.text(role)
-        self.control(_HEADER_END)
-
-    def open_answer(self) -> None:
-        # the blank line belongs to the header: an answer is generated after it
-        self._header("assistant")
-        self.text("\n\n")
-
-    def message(self, message: Message) -> None:
-        if message.role == "assistant":
-            self.open_answer()
-            self.answer(message.text)
-            self.control(_END_OF_TURN, learned=True)
-            return
-        self._header(message.role)
-        lead = "\n\n"
-        for image in message.images:
-            self.text(lead)
-            self.image(image)
-            lead = "\n"
-        self.text(lead + message.text)
-        self.control(_END_OF_TURN)
-
-
-class _Phi3Writer(_Writer):
-    r"""Phi-3's layout: ``<|{role}|>\n{text}<|end|>\n``, an image before its text and a line feed after it.
-
-    The released program cuts the prompt at the images and tokenises each piece alone, so that whatever the
-    tokenizer puts before a text (``<s>``) stands after every image too, in training as in inference. The
-    tokenizer's control tokens swallow the blanks behind them where it says so.
-    """
-
-    def begin(self, *, has_system: bool) -> None:
-        self._put(self._renderer.opening())
-        if not has_system and self._renderer.profile.system_text:
-            self._role("system")
-            self._pending += self._renderer.profile.system_text
-            self._end()
-
-    def _mark(self, token: str, *, learned: bool = False) -> None:
-        """Write what is pending, then a control token and the line feed behind it."""
-        self._flush()
-        self.control(token, learned=learned)
-        self._pending = "\n"
-        self._swallow = self._renderer.swallows_blanks(token)
-
-    def _flush(self) -> None:
-        text = self._pending.lstrip() if self._swallow else self._pending
-        if text:
-            self.text(text)
-        self._pending, self._swallow = "", False
-
-    def _role(self, role: str) -> None:
-        self._mark(_PHI3_ROLES[role])
-
-    def _end(self, *, learned: bool = False) -> None:
-        self._mark(_PHI3_END, learned=learned)
-
-    def open_answer(self) -> None:
-        self._role("assistant")
-        self._flush()
-
-    def message(self, message: Message) -> None:
-        if message.role == "assistant":
-            self.open_answer()
-            swallowed = self._renderer.swallows_blanks(_PHI3_ROLES["assistant"])
-            known = message.text in self._answer_ids
-            self.answer(message.text.lstrip() if swallowed and not known else message.text)
-            self._end(learned=True)
-            return
-        self._role(message.role)
-        for image in message.images:
-            self._flush()
-            self.image(image)
-            self._put(self._renderer.opening())
-            self._pending = "\n"
-        self._pending += message.text
-        self._end()
 
 
 def check_order(messages: Sequence[Message], last: str) -> None:

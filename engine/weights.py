@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.convert import RENAMES, image_token_id, llava_config
 from engine.errors import CheckpointError, CheckpointKeysError
+from engine.families import FAMILIES, stock_config
 from engine.precision import bitsandbytes_config, quantise_on_cpu
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def load_weights(
 
 def _structure(folder: Path, config: dict[str, Any], tokenizer: Any) -> tuple[Any, dict[str, Any]]:
     """Class to build, and the arguments that map the files onto it."""
-    from transformers import LlavaForConditionalGeneration
+    import transformers
 
     if config["model_type"] == "phi3_v":
         from engine import phi3v
@@ -98,8 +99,10 @@ def _structure(folder: Path, config: dict[str, Any], tokenizer: Any) -> tuple[An
         return phi3v.Phi3Vision, {"config": mapped, "key_mapping": phi3v.renames_for(folder)}
     if config["model_type"] == "llava_llama":
         mapped = llava_config(folder, config, image_token_id(tokenizer, folder))
-        return LlavaForConditionalGeneration, {"config": mapped, "key_mapping": dict(RENAMES)}
-    return LlavaForConditionalGeneration, {}
+        arguments = {"config": mapped, "key_mapping": dict(RENAMES)}
+        return transformers.LlavaForConditionalGeneration, arguments
+    family = FAMILIES[config["model_type"]]
+    return getattr(transformers, family.model), {"config": stock_config(folder, config)}
 
 
 def number_arguments(placement: Placement) -> dict[str, Any]:

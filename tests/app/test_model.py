@@ -67,10 +67,12 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
         open_backend(Settings(backend="magic"))
 
 
-def test_an_unknown_quantisation_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unknown_choice_is_refused_by_name(tmp_path: Path) -> None:
     """A typing mistake is found before the page starts."""
     with pytest.raises(SettingsError, match="none or int8"):
         open_backend(Settings(model=str(tmp_path), quantisation="int3"))
+    with pytest.raises(SettingsError, match="auto or llama3 or vicuna"):
+        open_backend(Settings(model=str(tmp_path), chat_layout="llama4"))
 
 
 @pytest.fixture(params=[True, False], ids=["own process", "this process"])
