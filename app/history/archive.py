@@ -331,8 +331,8 @@ def _insert_turn(
         for view in turn["views"]
     ]
     question = storable(turn["question"])
-    turn_id = rows.insert_turn(connection, thread_id, question, shown, turn["created"])
-    indexing.index_question(connection, owner, turn_id)
+    new_turn = rows.insert_turn(connection, thread_id, question, shown, turn["created"])
+    indexing.index_question(connection, owner, new_turn)
     made: list[str] = []
     for place, answer in enumerate(turn["answers"]):
         made.append(rows.new_id())
@@ -340,7 +340,7 @@ def _insert_turn(
         values |= {"text": storable(answer["text"]), "salt": rows.new_id()}
         if answer["translation_of"] is not None:
             values["translation_of"] = made[answer["translation_of"]]
-        connection.execute(insert(answers).values(id=made[-1], turn_id=turn_id, position=place, **values))
+        connection.execute(insert(answers).values(id=made[-1], turn_id=new_turn.id, position=place, **values))
         indexing.index_answer(connection, made[-1])
         if answer["feedback"] is not None:
             judged = {**answer["feedback"], "text": storable(answer["feedback"]["text"])}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -155,12 +155,17 @@ def append(  # the columns of one row
     content = list_digest(sealed_rows) if sealed_rows else None
     entry = AuditEntry(before.sequence + 1, datetime.now(UTC), owner, action, subject, "", content)
     sealed = _hash(before.hash, entry)
-    connection.execute(_ADD, {**asdict(entry), "hash": sealed})
+    connection.execute(_ADD, {**_values(entry), "hash": sealed})
     if sealed_rows:
-        listed = [{"sequence": entry.sequence, "place": place, **asdict(seal)}
+        listed = [{"sequence": entry.sequence, "place": place, **_values(seal)}
                   for place, seal in enumerate(sealed_rows)]  # fmt: skip
         connection.execute(_LIST, listed)
     connection.execute(_NOTE, {"sequence": entry.sequence, "hash": sealed})
+
+
+def _values(value: AuditEntry | Seal) -> dict[str, Any]:
+    """Fields by name; ``asdict`` would copy each."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _hash(before: str, entry: AuditEntry) -> str:

@@ -81,14 +81,14 @@ class Curation:
             shown = rows.views_of(connection, thread_id).get(turn_id, ())
             new_turn = rows.insert_turn(connection, branch, question, shown, now)
             language = language or language_of(question)
-            answer_id = rows.insert_answer(connection, new_turn, language, backend, now)
+            answer_id = rows.insert_answer(connection, new_turn.id, language, backend, now)
             indexing.index_question(connection, owner, new_turn)
-            append(connection, owner, "asked", new_turn, thread_seals(connection, branch))
-            if rows.check_turn(connection, owner, new_turn).position == 0:
+            append(connection, owner, "asked", new_turn.id, thread_seals(connection, branch))
+            if new_turn.position == 0:
                 connection.execute(
                     update(threads).where(threads.c.id == branch).values(title=title_of(question))
                 )
-        return branch, new_turn, answer_id
+        return branch, new_turn.id, answer_id
 
     # --- order --------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ def _copy_turn(
             **row,
             "id": made[row["id"]],
             "salt": rows.new_id(),
-            "turn_id": new_turn,
+            "turn_id": new_turn.id,
             "translation_of": twin_of and made[twin_of],
         }
         connection.execute(insert(answers).values(**values))

@@ -222,8 +222,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
     for statement in _BEGIN[connection.get_execution_options().get("mode", "read")]:
-        connection.exec_driver_sql(statement)
+        driver.execute(statement)
 
 
 def _migrate(connection: Connection, location: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.history import parts
@@ -13,17 +13,34 @@ from app.history.models import answers, feedback, images, passages, threads, tur
 from app.history.words import facets_of, feedback_facet, indexed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Row
 
-__all__ = ["index_answer", "index_judgement", "index_question", "passage_number", "unindex_thread"]
+    from app.history.rows import NewTurn
+
+__all__ = [
+    "index_answer",
+    "index_first",
+    "index_judgement",
+    "index_question",
+    "passage_number",
+    "unindex_thread",
+]
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _ADD: Final[Mapping[str, Any]] = {
     name: dialect.insert(passages).on_conflict_do_nothing().returning(passages.c.id)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+
+_SHOWN: Final = (
+    select(images.c.label)
+    .join(view_images, and_(view_images.c.digest == images.c.digest, images.c.owner == bindparam("owner")))
+    .join(turns, view_images.c.turn_id == turns.c.id)
+    .where(turns.c.thread_id == bindparam("thread"))
+    .distinct()
+)
 
 
 def passage_number(time: datetime) -> int:
@@ -32,16 +49,26 @@ def passage_number(time: datetime) -> int:
     return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
 
 
-def index_question(connection: Connection, owner: str, turn_id: str) -> None:
+def index_question(connection: Connection, owner: str, turn: NewTurn) -> None:
     """Put a question into the search, with the modalities its conversation has shown so far."""
-    turn = connection.execute(select(turns).where(turns.c.id == turn_id)).one()
-    shown = select(images.c.label).join(
-        view_images, and_(view_images.c.digest == images.c.digest, images.c.owner == owner)
-    )
-    shown = shown.join(turns, view_images.c.turn_id == turns.c.id)
-    earlier = and_(turns.c.thread_id == turn.thread_id, turns.c.position <= turn.position)
-    labels = connection.scalars(shown.where(earlier).distinct()).all()
-    _put(connection, turn.created, facets_of(owner, labels), indexed(turn.question), turn_id)
+    labels: Sequence[str] = ()
+    if turn.position or turn.views:
+        labels = connection.scalars(_SHOWN, {"owner": owner, "thread": turn.thread_id}).all()
+    _put(connection, turn.created, facets_of(owner, labels), indexed(turn.question), turn.id)
+
+
+def index_first(connection: Connection, answer: Row[Any], text: str) -> None:
+    """Put an answer that has just ended into the search, where nothing is of it yet.
+
+    Parameters
+    ----------
+    answer : Row
+        See :func:`app.history.rows.lock_answer`.
+    text : str
+        As it ended.
+    """
+    facets = _with_reasons(answer.facets, answer.reasons)
+    _put(connection, answer.started, facets, indexed(text), answer.turn_id, answer.id)
 
 
 def index_answer(connection: Connection, answer_id: str) -> None:
@@ -76,6 +103,10 @@ def unindex_thread(connection: Connection, thread_id: str) -> None:
 
 def _judged(connection: Connection, answer_id: str, facets: str) -> str:
     said = connection.execute(select(feedback.c.reasons).where(feedback.c.answer_id == answer_id)).scalar()
+    return _with_reasons(facets, said)
+
+
+def _with_reasons(facets: str, said: Sequence[str] | None) -> str:
     kept = [word for word in facets.split() if not word.startswith("f")]
     return " ".join(kept + [feedback_facet(one) for one in ("any", *said)] if said is not None else kept)
 

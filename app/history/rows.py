@@ -7,48 +7,86 @@ the thread's, taken first, so that two never wait for each other.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
 from app.history.indexing import unindex_thread
-from app.history.models import answers, images, tags, threads, turns, view_images, views
+from app.history.models import (
+    answers,
+    feedback,
+    images,
+    passages,
+    tags,
+    threads,
+    turns,
+    view_images,
+    views,
+)
 from app.history.records import Answer, ImageRecord, StoredView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Table
+    from sqlalchemy import BindParameter, Connection, Row, Select, Update
 
 __all__ = [
+    "NewTurn",
     "answers_of",
     "check_answer",
     "check_image",
     "check_thread",
     "check_turn",
     "delete_thread",
+    "end_answer",
     "image_record",
     "insert_answer",
     "insert_thread",
     "insert_turn",
+    "lengthen_answer",
+    "lock_answer",
     "lock_thread_of",
     "new_id",
-    "next_position",
     "release_image",
     "tags_of",
     "touch",
     "views_of",
-    "write_answer",
 ]
 
 _OPEN_STATES = ("streaming", "interrupted")
 """States an answer may still be written in; ``interrupted`` too, because a second process that starts on
 the same history marks the first one's answers, and what the first still writes must not be lost."""
 _LONGEST_NAME = 255
-_ADD_TURN = insert(turns)
-_ADD_ANSWER = insert(answers)
+_MINE: Final = answers.c.id == bindparam("answer")
+_STILL_OPEN: Final = and_(_MINE, answers.c.state.in_(_OPEN_STATES))
+_ENDING: Final = {
+    name: f"new_{name}" for name in ("text", "state", "usage", "error_key", "error_values", "finished")
+}
+_END: Final = (
+    update(answers)
+    .where(_STILL_OPEN)
+    .values({answers.c[name]: bindparam(given) for name, given in _ENDING.items()})
+)
+_BEFORE_END: Final = (
+    select(answers, turns.c.thread_id, threads.c.owner, passages.c.facets, feedback.c.reasons)
+    .join(turns, answers.c.turn_id == turns.c.id)
+    .join(threads, turns.c.thread_id == threads.c.id)
+    .outerjoin(passages, and_(passages.c.turn_id == turns.c.id, passages.c.answer_id.is_(None)))
+    .outerjoin(feedback, feedback.c.answer_id == answers.c.id)
+    .where(_MINE)
+    .with_for_update(of=threads)
+)
+# written out once: every question needs them
+_ADD_THREAD: Final = insert(threads)
+_ADD_TURN: Final = insert(turns)
+_ADD_ANSWER: Final = insert(answers)
+_PARENT: Final[BindParameter[str]] = bindparam("parent")
+_LAST_TURN: Final = select(func.max(turns.c.position)).where(turns.c.thread_id == _PARENT)
+_LAST_ANSWER: Final = select(func.max(answers.c.position)).where(answers.c.turn_id == _PARENT)
+_TOUCH: Final = update(threads).where(threads.c.id == bindparam("thread")).values(updated=bindparam("now"))
 _ANSWER_COLUMNS = (
     answers.c.id,
     answers.c.text,
@@ -64,6 +102,19 @@ _ANSWER_COLUMNS = (
     answers.c.grounding,
 )
 """In the order of the fields of ``Answer``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A question as it was just stored."""
+
+    id: str
+    thread_id: str
+    position: int
+    question: str
+    created: datetime
+    salt: str
+    views: tuple[StoredView, ...]
 
 
 def new_id() -> str:
@@ -116,12 +167,13 @@ def image_record(row: Row[Any]) -> ImageRecord:
     return ImageRecord(row.digest, row.owner, row.label, row.created, row.patient, row.study)
 
 
-def insert_thread(connection: Connection, owner: str, title: str, now: datetime) -> str:
-    """Begin a thread."""
+def insert_thread(
+    connection: Connection, owner: str, title: str, now: datetime, language: str | None = None
+) -> str:
+    """Begin a thread, the language of whose answers may be fixed."""
     thread_id = new_id()
-    connection.execute(
-        insert(threads).values(id=thread_id, owner=owner, title=title, created=now, updated=now)
-    )
+    values = {"id": thread_id, "owner": owner, "title": title, "created": now, "updated": now}
+    connection.execute(_ADD_THREAD, {**values, "answer_language": language})
     return thread_id
 
 
@@ -132,17 +184,17 @@ def insert_turn(  # noqa: PLR0917  # the columns of one row
     shown: Iterable[StoredView],
     created: datetime,
     position: int | None = None,
-) -> str:
+) -> NewTurn:
     """Add a turn with its views, behind the last one if no position is given."""
-    turn_id = new_id()
-    place = next_position(connection, turns, turns.c.thread_id == thread_id) if position is None else position
-    values = {"id": turn_id, "thread_id": thread_id, "position": place, "question": question}
-    connection.execute(_ADD_TURN, {**values, "created": created, "salt": new_id()})
-    given = list(shown)
-    if given:
-        _insert_views(connection, turn_id, given)
-        _adopt_study(connection, thread_id, turn_id)
-    return turn_id
+    if position is None:
+        position = _next(connection, _LAST_TURN, thread_id)
+    turn = NewTurn(new_id(), thread_id, position, question, created, new_id(), tuple(shown))
+    values = {"id": turn.id, "thread_id": thread_id, "position": position, "question": question}
+    connection.execute(_ADD_TURN, {**values, "created": created, "salt": turn.salt})
+    if turn.views:
+        _insert_views(connection, turn.id, turn.views)
+        _adopt_study(connection, thread_id, turn.id)
+    return turn
 
 
 def _insert_views(connection: Connection, turn_id: str, shown: Sequence[StoredView]) -> None:
@@ -184,13 +236,14 @@ def insert_answer(  # noqa: PLR0917  # the columns of one row
     backend: str,
     now: datetime,
     translation_of: str | None = None,
+    position: int | None = None,
 ) -> str:
-    """Begin an answer, after those the turn has."""
+    """Begin an answer, after those the turn has if no position is given."""
     answer_id = new_id()
     values = {
         "id": answer_id,
         "turn_id": turn_id,
-        "position": next_position(connection, answers, answers.c.turn_id == turn_id),
+        "position": _next(connection, _LAST_ANSWER, turn_id) if position is None else position,
         "text": "",
         "state": "streaming",
         "backend": backend[:_LONGEST_NAME],
@@ -203,21 +256,57 @@ def insert_answer(  # noqa: PLR0917  # the columns of one row
     return answer_id
 
 
-def next_position(connection: Connection, table: Table, among: ColumnElement[bool]) -> int:
+def _next(connection: Connection, last_among: Select[Any], parent: str) -> int:
     """Position after the last one."""
-    last = connection.execute(select(func.max(table.c.position)).where(among)).scalar()
+    last = connection.execute(last_among, {"parent": parent}).scalar()
     return 0 if last is None else int(last) + 1
 
 
-def write_answer(connection: Connection, answer_id: str, **values: object) -> None:
-    """Change an answer that is still being written, or was taken for cut off."""
-    mine = answers.c.id == answer_id
-    still_open = and_(mine, answers.c.state.in_(_OPEN_STATES))
-    if connection.execute(update(answers).where(still_open).values(**values)).rowcount:
+def end_answer(connection: Connection, answer_id: str, end: Mapping[str, object]) -> None:
+    """Store how an answer ended: text, state, usage, error_key, error_values and finished.
+
+    Raises
+    ------
+    AnswerNotFoundError
+        If it is gone.
+    ValueError
+        If it was finished already.
+    """
+    _change_open(connection, _END, answer_id, {given: end[name] for name, given in _ENDING.items()})
+
+
+def lengthen_answer(connection: Connection, answer_id: str, text: str) -> None:
+    """Store the text so far of an answer that was taken for cut off; raises as :func:`end_answer`."""
+    _change_open(connection, update(answers).where(_STILL_OPEN).values(text=text), answer_id, {})
+
+
+def _change_open(
+    connection: Connection, change: Update, answer_id: str, values: Mapping[str, object]
+) -> None:
+    if connection.execute(change, {"answer": answer_id, **values}).rowcount:
         return
-    if connection.execute(select(answers.c.id).where(mine)).one_or_none() is None:
+    if connection.execute(select(answers.c.id).where(answers.c.id == answer_id)).one_or_none() is None:
         raise AnswerNotFoundError(found=answer_id)
     raise ValueError(f"the answer {answer_id} was finished already")
+
+
+def lock_answer(connection: Connection, answer_id: str) -> Row[Any]:
+    """Lock the thread an answer stands in; returns the answer's row, with what its end needs to know.
+
+    Returns
+    -------
+    Row
+        Of the answer, with its ``thread_id`` and ``owner``, the ``facets`` of its question and the
+        ``reasons`` it was judged with already.
+
+    Raises
+    ------
+    AnswerNotFoundError
+    """
+    row = connection.execute(_BEFORE_END, {"answer": answer_id}).one_or_none()
+    if row is None:
+        raise AnswerNotFoundError(found=answer_id)
+    return row
 
 
 def lock_thread_of(connection: Connection, answer_id: str) -> tuple[str, str]:
@@ -230,9 +319,9 @@ def lock_thread_of(connection: Connection, answer_id: str) -> tuple[str, str]:
     return row.id, row.owner
 
 
-def touch(connection: Connection, thread_id: str | ScalarSelect[str], now: datetime) -> None:
+def touch(connection: Connection, thread_id: str, now: datetime) -> None:
     """Note when a thread changed."""
-    connection.execute(update(threads).where(threads.c.id == thread_id).values(updated=now))
+    connection.execute(_TOUCH, {"thread": thread_id, "now": now})
 
 
 def views_of(connection: Connection, thread_id: str) -> dict[str, list[StoredView]]:

@@ -20,11 +20,23 @@ from sqlalchemy import and_, bindparam, func, select
 from app.history.models import answers, audit, feedback, seals, turns, view_images, views
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import BindParameter, Connection, Row
 
-__all__ = ["Change", "Kind", "Seal", "first_changed", "list_digest", "row_seals", "thread_seals"]
+    from app.history.rows import NewTurn
+
+__all__ = [
+    "Change",
+    "Kind",
+    "Seal",
+    "answer_seal",
+    "first_changed",
+    "list_digest",
+    "row_seals",
+    "thread_seals",
+    "turn_seal",
+]
 
 Kind = Literal["turn", "answer", "feedback"]
 
@@ -95,6 +107,21 @@ def row_seals(connection: Connection, kind: Kind, subjects: Sequence[str]) -> li
         some = subjects[start : start + _SOME]
         made += [Seal(kind, *one) for one in read(connection, some)]
     return made
+
+
+def turn_seal(turn: NewTurn) -> Seal:
+    """Seal a question as it was just stored: as :func:`row_seals` would, without reading it again."""
+    shown = [
+        [place, one.view, one.render_digest, list(dict.fromkeys(one.images))]
+        for place, one in enumerate(turn.views)
+    ]
+    return Seal("turn", turn.id, turn.thread_id, _turn_digest(turn, shown))
+
+
+def answer_seal(thread_id: str, answer: Mapping[str, Any]) -> Seal:
+    """Seal an ended answer by the values of its row."""
+    digest = _digest("answer", answer["salt"], [answer[name] for name in _ANSWER])
+    return Seal("answer", answer["id"], thread_id, digest)
 
 
 def thread_seals(connection: Connection, thread_id: str) -> list[Seal]:
@@ -172,8 +199,7 @@ def _turns(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, st
         images = digests.get((row.turn_id, row.position), [])
         shown.setdefault(row.turn_id, []).append([row.position, row.view, row.render_digest, images])
     for row in connection.execute(_TURNS, {"ids": ids}):
-        values = [row.id, row.thread_id, row.position, row.question, row.created, shown.get(row.id, [])]
-        yield row.id, row.thread_id, _digest("turn", row.salt, values)
+        yield row.id, row.thread_id, _turn_digest(row, shown.get(row.id, []))
 
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, int], list[str]]:
@@ -185,7 +211,7 @@ def _digests(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, int]
 
 def _answers(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     for row in connection.execute(_ANSWERS, {"ids": ids}).mappings():
-        yield row["id"], row["thread_id"], _digest("answer", row["salt"], [row[name] for name in _ANSWER])
+        yield row["id"], row["thread_id"], answer_seal(row["thread_id"], dict(row)).digest
 
 
 def _feedback(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -194,6 +220,11 @@ def _feedback(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str,
     for row in connection.execute(query):
         values = [row.answer_id, list(row.reasons), row.text, row.created]
         yield row.answer_id, row.thread_id, _digest("feedback", row.salt, values)
+
+
+def _turn_digest(turn: Row[Any] | NewTurn, shown: list[Any]) -> str:
+    values = [turn.id, turn.thread_id, turn.position, turn.question, turn.created, shown]
+    return _digest("turn", turn.salt, values)
 
 
 def _digest(kind: Kind, salt: str | None, values: list[Any]) -> str:

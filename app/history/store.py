@@ -32,7 +32,7 @@ from app.history.records import (
     ThreadSummary,
     Turn,
 )
-from app.history.seals import row_seals
+from app.history.seals import answer_seal, row_seals, turn_seal
 from app.history.search import Searching
 from i18n.text import language_of
 
@@ -152,20 +152,19 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         with self._database.write() as connection:
             for digest in sorted({digest for view in shown for digest in view.images}):
                 rows.check_image(connection, owner, digest, lock=True)
-            fixed = language
+            fixed, position = language, None
             if thread_id is None:
-                thread_id = rows.insert_thread(connection, owner, title_of(question), now)
-                connection.execute(
-                    update(threads).where(threads.c.id == thread_id).values(answer_language=language)
-                )
+                thread_id = rows.insert_thread(connection, owner, title_of(question), now, language)
+                position = 0
             else:
                 fixed = rows.check_thread(connection, owner, thread_id, lock=True).answer_language
-            turn_id = rows.insert_turn(connection, thread_id, question, shown, now)
-            answer_id = rows.insert_answer(connection, turn_id, fixed or language_of(question), backend, now)
-            indexing.index_question(connection, owner, turn_id)
-            rows.touch(connection, thread_id, now)
-            append(connection, owner, "asked", turn_id, row_seals(connection, "turn", [turn_id]))
-        return thread_id, turn_id, answer_id
+                rows.touch(connection, thread_id, now)
+            turn = rows.insert_turn(connection, thread_id, question, shown, now, position)
+            wanted = fixed or language_of(question)
+            answer_id = rows.insert_answer(connection, turn.id, wanted, backend, now, position=0)
+            indexing.index_question(connection, owner, turn)
+            append(connection, owner, "asked", turn.id, [turn_seal(turn)])
+        return thread_id, turn.id, answer_id
 
     def begin_answer(self, owner: str, turn_id: str, backend: str) -> str:
         """Begin a further answer to a stored question; the earlier ones are kept.
@@ -232,7 +231,7 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         """Go on with an answer that another process, starting meanwhile, took for cut off."""
         with self._database.write() as connection:
             _, owner = rows.lock_thread_of(connection, answer_id)
-            rows.write_answer(connection, answer_id, text=text)
+            rows.lengthen_answer(connection, answer_id, text)
             append(connection, owner, "interrupted", answer_id, row_seals(connection, "answer", [answer_id]))
 
     def keep_grounding(self, owner: str, answer_id: str, value: Mapping[str, Any]) -> None:
@@ -291,21 +290,25 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         if state not in END_STATES:
             raise ValueError(f"found the state {state!r}, expected one of {', '.join(END_STATES)}")
         now = _now()
+        text = storable(text)
+        end = {
+            "text": text,
+            "state": state,
+            "usage": None if usage is None else dict(usage),
+            "error_key": error_key,
+            "error_values": None if error_values is None else dict(error_values),
+            "finished": now,
+        }
         with self._database.write() as connection:
-            thread_id, owner = rows.lock_thread_of(connection, answer_id)
-            rows.write_answer(
-                connection,
-                answer_id,
-                text=storable(text),
-                state=state,
-                usage=None if usage is None else dict(usage),
-                error_key=error_key,
-                error_values=None if error_values is None else dict(error_values),
-                finished=now,
-            )
-            indexing.index_answer(connection, answer_id)
-            rows.touch(connection, thread_id, now)
-            append(connection, owner, "answered", answer_id, row_seals(connection, "answer", [answer_id]))
+            before = rows.lock_answer(connection, answer_id)
+            rows.end_answer(connection, answer_id, end)
+            if before.state == "streaming":
+                indexing.index_first(connection, before, text)
+            else:
+                indexing.index_answer(connection, answer_id)
+            rows.touch(connection, before.thread_id, now)
+            sealed = answer_seal(before.thread_id, dict(before._mapping) | end)  # noqa: SLF001  # public in fact
+            append(connection, before.owner, "answered", answer_id, [sealed])
 
     # --- reading ------------------------------------------------------------------------------------
 

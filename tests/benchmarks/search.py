@@ -12,7 +12,7 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sqlalchemy import insert
 
@@ -135,7 +135,17 @@ def _inserts(store: HistoryStore, language: _Language) -> list[Row]:
 
     asking = _timed(ask, 200)
     ending = _timed(lambda: store.finish(answered.pop(), language.text(40), "complete"), 200)
-    return _rows("store a question with its words", asking) + _rows("store an answer's end", ending)
+    rows = _rows("store a question with its words", asking) + _rows("store an answer's end", ending)
+    with tempfile.TemporaryFile() as file:
+        alone = _timed(lambda: _on_the_disk(file), 200)
+    return rows + _rows("the disk alone: as many bytes, waited for", alone)
+
+
+def _on_the_disk(file: BinaryIO) -> None:
+    """Write what a question brings to the write-ahead log, and wait until the disk has it."""
+    file.write(bytes(80_000))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _rows(what: str, times: tuple[list[float], list[float]]) -> list[Row]:
