@@ -95,7 +95,7 @@ def _marked(image: Image, layer: Layer, kind: str) -> dict[str, Any]:
 
 
 def _presented(image: Image, frame: int, shown: Presentation) -> dict[str, Any]:
-    """Return the number of a presentation state, the groups of overlays it shows, and the view it asks for."""
+    """Return a presentation state's number, the groups of overlays it shows and the view it asks for."""
     view = presented_view(image, frame, shown.number).to_json()
     return {"number": shown.number, "overlays": list(shown.overlays), "view": view}
 

@@ -26,8 +26,9 @@ from viewers.errors import (
 )
 from viewers.findings import finding
 from viewers.geometry import SizePx
-from viewers.image import Image, ImageFacts, display_digest
+from viewers.image import GreyFrame, Image, ImageFacts, display_digest
 from viewers.luts import modality_lut, palette
+from viewers.mosaic import find_mosaic, is_mosaic, mosaic_planes
 from viewers.origin import origin_of
 from viewers.overlays import overlay_groups, read_overlays
 from viewers.pixels import DicomFrames, Palette, PixelFormat
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from viewers.dataset import ParsedFile
     from viewers.image import FrameDisplay
     from viewers.limits import Limits
+    from viewers.mosaic import Mosaic
+    from viewers.stack import SlicePlane
 
 __all__ = ["describe", "object_kind", "open_dicom"]
 
@@ -113,10 +116,19 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     fmt = _pixel_format(dataset, keyword)
     _check_limits(fmt, limits)
     frames = _frames(parsed, fmt, keyword)
+    mosaic = _mosaic(parsed, frames)
+    shown = fmt
+    if mosaic is not None:
+        frames = replace(frames, mosaic=mosaic)
+        shown = replace(fmt, rows=mosaic.rows, columns=mosaic.columns, frame_count=mosaic.count)
     spacing = display.spacing(dataset, found)
-    displays = display.frame_displays(dataset, fmt, big_endian=parsed.big_endian, found=found)
+    displays = display.frame_displays(dataset, shown, big_endian=parsed.big_endian, found=found)
     displays = _overlaid(parsed, frames, displays, limits)
-    planes = display.frame_planes(dataset, fmt.frame_count)
+    planes: tuple[SlicePlane | None, ...] = (
+        display.frame_planes(dataset, fmt.frame_count)
+        if mosaic is None
+        else mosaic_planes(dataset, mosaic, (fmt.rows, fmt.columns))
+    )
     _more_findings(parsed, frames)
     plain = frames.modality_lut is None and all(
         scale.slope == 1 and not scale.intercept for scale in frames.rescale
@@ -125,7 +137,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
         "kind": "dicom",
         "modality": display.modality(dataset),
         "facts": display.technical_facts(dataset),
-        "size": SizePx(fmt.columns, fmt.rows),
+        "size": SizePx(shown.columns, shown.rows),
         "is_color": fmt.is_color,
         "spacing": spacing,
         "pixel_aspect": display.pixel_aspect(dataset, spacing),
@@ -139,6 +151,19 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
         "calibrated": display.calibrated_regions(dataset, fmt),
     }
     return frames, lambda read_frames: ImageFacts(findings=(*found, *read_frames.findings), **values)
+
+
+def _mosaic(parsed: ParsedFile, frames: DicomFrames) -> Mosaic | None:
+    """Tell how a mosaic is laid out; its pixels are decoded only where nothing else says it."""
+    fmt = frames.format
+    if fmt.frame_count != 1 or not is_mosaic(parsed.dataset):
+        return None
+    found = find_mosaic(parsed.dataset, fmt.rows, fmt.columns)
+    if found is not None or fmt.is_color:
+        return found
+    frame = frames.read(0)
+    assert isinstance(frame, GreyFrame)  # noqa: S101 - for the type checker: colour was left out above
+    return find_mosaic(parsed.dataset, fmt.rows, fmt.columns, frame.codes != frame.codes.min())
 
 
 def _overlaid(
@@ -162,8 +187,11 @@ def _more_findings(parsed: ParsedFile, frames: DicomFrames) -> None:
     codec = frames.codec
     if frames.hidden is not None:
         parsed.findings.append(finding("shutter_applied"))
-    if "MOSAIC" in read.texts(parsed.dataset, "ImageType"):
-        parsed.findings.append(finding("mosaic"))
+    if is_mosaic(parsed.dataset):
+        split = frames.mosaic
+        parsed.findings.append(
+            finding("mosaic") if split is None else finding("mosaic_split", count=split.count)
+        )
     burned_in = display.burned_in(parsed.dataset)
     if burned_in is not None:
         parsed.findings.append(burned_in)

@@ -70,6 +70,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.presentation_graphics_left_out": (
         "Drawings and text of presentation states are not shown and not kept: they may name the patient."
     ),
+    "finding.mosaic_split": (
+        "The file holds {count} slices as one picture (mosaic); they are shown one by one."
+    ),
     "finding.mosaic": (
         "The file holds several slices as one picture (mosaic); it is shown as it is, not as slices."
     ),

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from viewers import display
 from viewers.attributes import PARSER_FAILURES, cut_short, get, group_item, integer, numbers, texts, uid
 from viewers.errors import CorruptHeaderError, NoPixelDataError, OpenError, TruncatedFileError
+from viewers.limits import Limits
+from viewers.mosaic import is_mosaic, mosaic_planes
 from viewers.origin import patient_name
 from viewers.series import Instance, SourceFile
 from viewers.skim import PATIENT
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from viewers.archive import FoundFile
     from viewers.dataset import ParsedFile
-    from viewers.limits import Limits
+    from viewers.mosaic import Mosaic
     from viewers.pixels import Rescale
     from viewers.skim import Skimmed
     from viewers.stack import SlicePlane
@@ -137,7 +139,7 @@ def described(skimmed: Skimmed) -> Common:
     return _common(skimmed.parsed())
 
 
-def _checkpicture_header(parsed: ParsedFile) -> None:
+def _check_picture(parsed: ParsedFile) -> None:
     from viewers.dicom import object_kind
 
     dataset = parsed.dataset
@@ -151,23 +153,37 @@ def _checkpicture_header(parsed: ParsedFile) -> None:
 
 def _common(parsed: ParsedFile) -> Common:
     """Collect what files with the same description share, or raise NoPixelDataError without a picture."""
-    _checkpicture_header(parsed)
+    _check_picture(parsed)
     dataset = parsed.dataset
     frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
+    size = (integer(dataset, "Columns") or 0, integer(dataset, "Rows") or 0)
+    planes = _one_pass(dataset, frames) if frames > 1 else ()
+    mosaic = _mosaic(parsed)
+    if mosaic is not None:
+        planes = mosaic_planes(dataset, mosaic, (size[1], size[0])) or (None,) * mosaic.count
+        frames, size = mosaic.count, (mosaic.columns, mosaic.rows)
     spacing = _spacing(dataset)
     photometric = texts(dataset, "PhotometricInterpretation")
     color = integer(dataset, "SamplesPerPixel") == 3 or "PALETTE COLOR" in photometric
     return Common(
         modality=display.modality(dataset),
         facts=display.technical_facts(dataset),
-        size=(integer(dataset, "Columns") or 0, integer(dataset, "Rows") or 0),
+        size=size,
         kind=("color" if color else "grey", *photometric[:1], *texts(dataset, "ImageType")[2:4]),
         frames=frames,
         cosines=tuple(numbers(dataset, "ImageOrientationPatient")),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and all(map(_possible, spacing)) else None,
         rescale=display.rescales(dataset, 1, [])[0] if get(dataset, "ModalityLUTSequence") is None else None,
-        planes=_one_pass(dataset, frames) if frames > 1 else (),
+        planes=planes,
     )
+
+
+def _mosaic(parsed: ParsedFile) -> Mosaic | None:
+    if not is_mosaic(parsed.dataset):
+        return None
+    from viewers.dicom import describe
+
+    return describe(parsed, Limits())[0].mosaic
 
 
 def _spacing(dataset: Dataset) -> list[float]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from viewers.color_profile import ColorTransform
     from viewers.luts import Lut
+    from viewers.mosaic import Mosaic
 
 __all__ = ["DicomFrames", "Palette", "PixelFormat", "Rescale"]
 
@@ -119,6 +120,8 @@ class DicomFrames:
     palette: Palette | None
     profile: ColorTransform | None = None
     """From the file's colours to sRGB; ``None`` when they are sRGB or say nothing."""
+    mosaic: Mosaic | None = None
+    """Slices the one stored picture is made of; :meth:`read` gives these then."""
     hidden: NDArray[np.bool_] | None = None
     """Pixels outside of the display shutter, shape (rows, columns); ``None`` when there is none."""
     _noticed: dict[str, Finding] = field(default_factory=dict, init=False, repr=False)
@@ -131,6 +134,19 @@ class DicomFrames:
 
     def read(self, index: int) -> Frame:
         """Decode one frame; see :class:`viewers.image.FrameSource`."""
+        if self.mosaic is None:
+            return self._read(index)
+        frame = self._whole
+        if isinstance(frame, ColorFrame):
+            return ColorFrame(_frozen(self.mosaic.cut(frame.rgb, index)))
+        return GreyFrame(_frozen(self.mosaic.cut(frame.codes, index)), frame.code_map)
+
+    @functools.cached_property
+    def _whole(self) -> Frame:
+        """All slices of a mosaic as they were stored."""
+        return self._read(0)
+
+    def _read(self, index: int) -> Frame:
         values, header = self._stored(index)
         if self.format.samples == 3:
             return self._color(_to_rgb(values, self.format, header))
@@ -156,7 +172,9 @@ class DicomFrames:
 
     def meaning(self) -> tuple[bytes, ...]:
         """Everything besides the encoded pixels that decides how frames come out, for a content hash."""
-        said = (self.format, self.order, self.rescale, self.padding)
+        said: tuple[object, ...] = (self.format, self.order, self.rescale, self.padding)
+        if self.mosaic is not None:
+            said = (*said, self.mosaic)
         lut, palette = self.modality_lut, self.palette
         return (
             repr(said).encode(),

@@ -32,6 +32,7 @@ HEAD_BYTES: Final = 2**16
 
 PIXEL_DATA: Final = 0x7FE00010
 _IMPLICIT: Final = "1.2.840.10008.1.2"
+_IMAGE_TYPE: Final = 0x00080008
 _SKIPPED: Final = frozenset(
     {
         "1.2.840.10008.1.2.2",
@@ -227,6 +228,8 @@ def _walk(raw: bytes, at: int, syntax: str, media_class: str, *, overlays: bool)
         stop = at + head + length if length != UNDEFINED else _sequence_end(raw, at + head, implicit=implicit)
         if stop > len(raw):
             return None
+        if number == _IMAGE_TYPE and b"MOSAIC" in raw[at:stop]:
+            return None  # private data says where its slices are
         if number in wanted or number & mask[0] == mask[1]:
             if stop - at > _LARGEST_VALUE:
                 return None
