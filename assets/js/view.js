@@ -1,13 +1,16 @@
 // What is on screen, as a value: the same the server renders, the model is given and history keeps.
 
+import { describeSlide } from "./slide/words.js";
+
 /** Picture of exactly what a view shows. */
 export const thumbnail = (view) => `shown/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
 
 /** What is shown in a few characters, the same in both languages: frame or plane, window, region; numbers of a montage. */
-export function describeView(view, count = 0) {
+export function describeView(view, count = 0, slide = null) {
   if (view.montage) return `${view.montage.length} × [${(view.labels.some(Boolean) ? view.labels : view.montage.map((one) => describeView(one))).join(", ")}]`;
-  if (view.slide) return view.region ? `${view.region.width}×${view.region.height} px` : "";
+  if (view.slide) return describeSlide(view, slide);
   const parts = [numberOf(view, count)];
+  if (view.presentation != null) parts.push(`PR ${view.presentation}`);
   if (view.rule) parts.push("RGB");
   else if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
   if (view.region) parts.push(`${view.region.width}×${view.region.height} px`);

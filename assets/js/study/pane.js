@@ -4,6 +4,7 @@ import { el } from "../dom.js";
 import { t } from "../texts.js";
 import { Painter } from "./canvas.js";
 import { fetchFrame, peek } from "./frames.js";
+import { withLayers } from "./layers.js";
 import { Overlay } from "./overlay.js";
 import { turnedMarks } from "./orient.js";
 import { cornerTexts } from "./corners.js";
@@ -12,7 +13,7 @@ import { buildWords } from "./window.js";
 const SIDES = ["top", "right", "bottom", "left"];
 const CORNERS = ["start", "top-end", "bottom-start", "end"];
 
-export const PLAIN = { window: null, voiLut: null, inverted: false, rule: null };
+export const PLAIN = { window: null, voiLut: null, inverted: false, rule: null, graphics: false, presentation: null };
 const UPRIGHT = { rotation: 0, flipped: false };
 
 export class Pane {
@@ -51,10 +52,10 @@ export class Pane {
   /** The view of what is on screen, or null. */
   view() {
     if (!this.image || !this.loaded) return null;
-    const { window, voiLut, inverted, rule } = this.look;
+    const { window, voiLut, inverted, rule, graphics, presentation } = this.look;
     return {
       image: this.image.digest, frame: this.place.frame, window, voi_lut: voiLut, inverted, region: this.region,
-      rotation: this.turn.rotation, flipped: this.turn.flipped, plane: this.place.plane, rule,
+      rotation: this.turn.rotation, flipped: this.turn.flipped, plane: this.place.plane, rule, graphics, presentation,
     };
   }
 
@@ -62,7 +63,7 @@ export class Pane {
   async show(image, view) {
     if (this.image?.digest !== image.digest) { this.clear(); this.painter.zoom = 1; this.painter.pan = [0, 0]; this.geometry = null; }
     this.image = image;
-    const look = { window: view.window, voiLut: view.voi_lut ?? null, inverted: view.inverted, rule: view.rule ?? null };
+    const look = { window: view.window, voiLut: view.voi_lut ?? null, inverted: view.inverted, rule: view.rule ?? null, graphics: view.graphics ?? false, presentation: view.presentation ?? null };
     const turn = { rotation: view.rotation ?? 0, flipped: view.flipped ?? false };
     await this.go({ frame: view.frame, plane: view.plane ?? null }, { look, turn, region: view.region ?? null });
   }
@@ -87,7 +88,8 @@ export class Pane {
     this.loaded = loaded;
     if (moved && !("region" in kept)) this.region = null;
     Object.assign(this, kept);
-    if (!loaded.codes) this.look = PLAIN;
+    if (!loaded.meta.presentations?.some((one) => one.number === this.look.presentation)) this.look = { ...this.look, presentation: null };
+    if (!loaded.codes) this.look = { ...PLAIN, graphics: this.look.graphics, presentation: this.look.presentation };
     else if (!this.look.window && this.look.voiLut === null) this.choose(loaded.meta.windows.find((one) => one.key === loaded.meta.default));
     else if (this.look.voiLut !== null && !loaded.meta.windows.some((one) => one.voi_lut === this.look.voiLut)) this.choose(loaded.meta.windows.find((one) => one.key === loaded.meta.default));
     this.paint();
@@ -110,7 +112,9 @@ export class Pane {
     if (!this.loaded) return;
     const { codes, colors } = this.loaded;
     if (codes) buildWords(this.words, this.loaded, this.look);
-    this.painter.show({ columns: this.columns, rows: this.rows, aspect: this.aspect, codes, colors }, this.words, this.turn);
+    const laid = withLayers(this.loaded, this.words, this.look);
+    const pixels = laid ? { colors: laid } : { codes, colors };
+    this.painter.show({ columns: this.columns, rows: this.rows, aspect: this.aspect, ...pixels }, this.words, this.turn);
     this.texts();
     this.changed(this);
   }

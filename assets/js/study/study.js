@@ -210,6 +210,7 @@ export class Study {
       invert: () => { const pane = active(); if (pane.loaded.codes) { pane.look = { ...pane.look, inverted: !pane.look.inverted }; this.windowed(pane); } },
       narrower: nudged(-1, 0), wider: nudged(1, 0), lower: nudged(0, -1), higher: nudged(0, 1),
       rule: () => { const pane = active(); if (pane.loaded.meta.rules?.includes("three_windows")) { pane.look = { ...pane.look, rule: pane.look.rule ? null : THREE_WINDOWS }; this.windowed(pane); } },
+      graphics: () => { const pane = active(); pane.look = { ...pane.look, graphics: !pane.look.graphics }; this.windowed(pane); },
       clear: () => { const pane = active(); pane.leaveDrawing?.(); pane.region = null; pane.paint(); },
       zoomIn: zoom(1.25), zoomOut: zoom(0.8),
       actual: () => { active().painter.actualSize(); this.looked(active()); },
@@ -246,7 +247,15 @@ export class Study {
   /** Take a window by name. */
   choose(named) {
     const pane = this.layout.active;
+    pane.look = { ...pane.look, presentation: null };
     pane.choose(named);
+    this.windowed(pane);
+  }
+
+  /** Show a frame as a presentation state says. */
+  async present({ view }) {
+    const pane = this.layout.active;
+    await pane.show(pane.image, view);
     this.windowed(pane);
   }
 

@@ -4,6 +4,7 @@ import { menu } from "../dialogs.js";
 import { el } from "../dom.js";
 import { t } from "../texts.js";
 import { isInUse } from "../view.js";
+import { hasGraphics } from "./layers.js";
 
 /** Name of a window a frame offers; those of the file are numbered where there are several. */
 export function windowName({ key, name }, isAlone = false) {
@@ -29,10 +30,12 @@ export function mountToolbar(element, study) {
   bar.addEventListener("click", press);
   rail.addEventListener("click", press);
   presets.addEventListener("change", () => {
+    const state = study.layout.active.loaded?.meta.presentations?.find((one) => `state-${one.number}` === presets.value);
+    if (state) { study.present(state); return; }
     const named = study.layout.active.loaded?.meta.windows.find((one) => one.key === presets.value);
     if (named) study.choose(named);
   });
-  overflow.addEventListener("click", () => menu(overflow, items.filter((one) => one.classList.contains("away")).map((one) => ({ icon: one.dataset.icon, key: one.dataset.tLabel, run: () => one.click() }))));
+  overflow.addEventListener("click", () => menu(overflow, items.filter((one) => one.classList.contains("away") && !one.hidden).map((one) => ({ icon: one.dataset.icon, key: one.dataset.tLabel, run: () => one.click() }))));
 
   /** Put what does not fit away, the last first. */
   const fit = () => {
@@ -50,22 +53,25 @@ export function mountToolbar(element, study) {
 
   const drawPresets = (pane) => {
     const windows = pane.loaded?.meta.windows ?? [];
-    const stamp = document.documentElement.lang + JSON.stringify(windows.map((one) => one.key));
-    presets.disabled = !windows.length;
+    const states = pane.loaded?.meta.presentations ?? [];
+    const stamp = document.documentElement.lang + JSON.stringify([windows.map((one) => one.key), states.map((one) => one.number)]);
+    presets.disabled = !windows.length && !states.length;
     if (presets.dataset.stamp !== stamp) {
       presets.dataset.stamp = stamp;
       const custom = el("option", { value: "", disabled: true }, t("ui.window_custom"));
       const isAlone = windows.filter((one) => one.key.startsWith("file-")).length === 1;
-      presets.replaceChildren(custom, ...windows.map((one, at) => el("option", { value: one.key }, at < 9 ? `${at + 1} · \u2068${windowName(one, isAlone)}\u2069` : windowName(one, isAlone))));
+      presets.replaceChildren(custom, ...windows.map((one, at) => el("option", { value: one.key }, at < 9 ? `${at + 1} · \u2068${windowName(one, isAlone)}\u2069` : windowName(one, isAlone))),
+        ...states.map((one) => el("option", { value: `state-${one.number}` }, t("ui.presentation", { number: one.number }))));
     }
     presets.dir = document.documentElement.dir;
-    presets.value = pane.look.rule ? "" : windows.find((one) => isInUse(one, pane.look))?.key ?? "";
+    if (pane.look.presentation !== null) presets.value = `state-${pane.look.presentation}`;
+    else presets.value = pane.look.rule ? "" : windows.find((one) => isInUse(one, pane.look))?.key ?? "";
   };
 
   /** Show the state of the active pane. */
   const draw = () => {
     const pane = study.layout.active;
-    const pressed = { invert: pane.look.inverted, rule: Boolean(pane.look.rule), single: study.layout.name === "single", mpr: study.layout.name === "mpr", compare: study.layout.name === "compare", flip: pane.turn.flipped, smooth: pane.painter.smoothing };
+    const pressed = { invert: pane.look.inverted, graphics: pane.look.graphics, rule: Boolean(pane.look.rule), single: study.layout.name === "single", mpr: study.layout.name === "mpr", compare: study.layout.name === "compare", flip: pane.turn.flipped, smooth: pane.painter.smoothing };
     for (const [name, value] of Object.entries(pressed)) bar.querySelector(`[data-do=${name}]`).setAttribute("aria-pressed", String(value));
     for (const button of rail.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === study.tool));
     rail.querySelector("[data-do=clear]").disabled = !pane.region;
@@ -74,6 +80,7 @@ export function mountToolbar(element, study) {
     for (const name of ["invert", "rule"]) bar.querySelector(`[data-do=${name}]`).disabled = !grey;
     bar.querySelector("[data-do=rule]").disabled = !pane.loaded?.meta.rules?.includes("three_windows");
     bar.querySelector("[data-do=mpr]").disabled = study.layout.name !== "mpr" && !(pane.image?.frames > 1 && grey);
+    bar.querySelector("[data-do=graphics]").hidden = !hasGraphics(pane.loaded?.meta);
     drawPresets(pane);
   };
 
