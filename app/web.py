@@ -6,6 +6,7 @@ routes here, and each of them asks the workspace as the owner of the request.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -110,33 +111,41 @@ def launch(workspace: Workspace) -> tuple[Any, str]:
         workspace.model.name, is_demonstration=workspace.model.is_demonstration, users=people is not None
     )
     guard = Middleware(Guard, settings=settings, port=port, head=head, identities=identities)
-    page = build_page(Events(workspace))
-    _, url, _ = page.launch(
-        server_name=settings.host,
-        server_port=port,
-        auth_dependency=lambda request: request.scope.get(OWNER),
-        app_kwargs={
-            "routes": routes(workspace, people),
-            "middleware": [guard],
-            "docs_url": None,
-            "redoc_url": None,
-            "openapi_url": None,
-        },
-        theme=gr.themes.Base(font=["Noto Sans Arabic", "system-ui", "sans-serif"], font_mono=["monospace"]),
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        inbrowser=False,
-        show_error=False,
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        root_path=settings.public_url.rstrip("/") or None,
-        **_tls(settings),
-    )
+
+    async def start() -> tuple[Any, str]:
+        """Gradio opens event loops it never closes wherever none is running, so one runs while it starts."""
+        page = build_page(Events(workspace))
+        _, url, _ = page.launch(
+            server_name=settings.host,
+            server_port=port,
+            auth_dependency=lambda request: request.scope.get(OWNER),
+            app_kwargs={
+                "routes": routes(workspace, people),
+                "middleware": [guard],
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+            },
+            theme=gr.themes.Base(
+                font=["Noto Sans Arabic", "system-ui", "sans-serif"], font_mono=["monospace"]
+            ),
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            inbrowser=False,
+            show_error=False,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            pwa=False,
+            mcp_server=False,
+            root_path=settings.public_url.rstrip("/") or None,
+            **_tls(settings),
+        )
+        return page, url
+
+    page, url = asyncio.run(start())
     bound_connections(page.server.config)
     _without_other_origins(page.app)
     return page, url
