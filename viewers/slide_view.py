@@ -220,10 +220,10 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
         ``overview``: whether the whole slide goes before it; ``pictures``: how many the model is shown;
         ``point``: where in the picture, as it is turned, the place lies that was pointed at, from its left
         and its top edge, 0-1, or ``None``;
-        ``parts``: columns and rows the region is cut into, 1 x 1 if it is not, and ``parts_magnification``
-        of theirs; ``size_px``: width, height of the picture; ``scale``: pixels of level 0 along one of
-        its pixels; ``level``: the level it is read from; ``mpp``: microns along one pixel of the picture,
-        ``magnification``: of an objective that scans at this resolution, ``size_um``: width, height of the
+        ``parts``: columns and rows the region is cut into, 1 x 1 if it is not, ``parts_scale`` and
+        ``parts_magnification`` of theirs; ``size_px``: width, height of the picture; ``scale``: pixels of
+        level 0 along one of its pixels; ``level``: the level it is read from; ``mpp``: microns along one
+        pixel of the picture, ``magnification``: of an objective that scans at this resolution, ``size_um``: width, height of the
         region in microns before turning, and ``mpp_source`` (all four ``None`` when the slide does not say).
 
     Raises
@@ -248,6 +248,7 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
         "pictures": 1 + view.goes_with_overview(slide) + (len(grid.tiles) if len(grid.tiles) > 1 else 0),
         "point": _turned(view),
         "parts": [grid.columns, len(grid.tiles) // grid.columns],
+        "parts_scale": grid.scale,
         "parts_magnification": None if mpp is None else round(mpp.magnification / grid.scale, 2),
         "size_px": [width, height] if view.rotation % 180 == 0 else [height, width],
         "scale": scale,

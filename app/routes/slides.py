@@ -66,15 +66,15 @@ class _Slides:
         with self._workspace.slides.borrow(view.slide) as slide:
             for most in _PARTS:
                 facts = describe_slide_view(slide, replace(view, grid=most))
+                if facts["parts_scale"] >= facts["scale"]:
+                    continue  # more pictures of no more detail
                 columns, rows = facts["parts"]
                 seconds = self._workspace.reading_seconds(owner, facts["pictures"])
                 choices.setdefault(columns * rows, {
                     "grid": most, "columns": columns, "rows": rows, "pictures": facts["pictures"],
                     "magnification": facts["parts_magnification"], "seconds": seconds,
                 })  # fmt: skip
-            whole = describe_slide_view(slide, replace(view, grid=0))
-        choices.pop(1, None)  # the model sees it in full detail as it is
-        return JSONResponse({"region": whole, "choices": list(choices.values())})
+        return JSONResponse({"choices": list(choices.values())})
 
     def _view(self, request: Request) -> SlideView:
         view = SlideView.from_json(json.loads(request.query_params.get("view", "null")))

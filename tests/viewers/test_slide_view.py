@@ -141,6 +141,7 @@ def test_description(slide):
         "pictures": 2,
         "point": None,
         "parts": [1, 1],
+        "parts_scale": 4,
         "parts_magnification": 5.01,
         "size_px": [500, 1000],
         "scale": 2,

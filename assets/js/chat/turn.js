@@ -34,7 +34,7 @@ export class TurnPainter {
   /** The question is drawn once: its picture must not be fetched again with every piece of the answer. */
   #question(turn) {
     const { views, carried } = this.#viewsOf(turn);
-    const stamp = JSON.stringify([turn.id, turn.question, views, carried, views.map((view) => viewer.frames(view.image)), language(), this.state.thread.id]);
+    const stamp = JSON.stringify([turn.id, turn.question, views, carried, views.map((view) => [viewer.frames(view.image), viewer.images.has(view.slide)]), language(), this.state.thread.id]);
     if (!this.questions.has(stamp)) this.questions.set(stamp, this.#asked(turn, views, carried));
     return this.questions.get(stamp);
   }
@@ -57,7 +57,7 @@ export class TurnPainter {
   }
 
   #evidence(view, carried) {
-    const label = describeView(view, viewer.frames(view.image));
+    const label = describeView(view, viewer.frames(view.image), viewer.images.get(view.slide));
     const picture = carried ? null : el("img", { src: thumbnail(view), alt: "", loading: "lazy", width: 56, height: 56 });
     return el("button", { class: carried ? "evidence carried" : "evidence", "aria-label": `${t("ui.show_view")}: ${label}`, title: t("ui.show_view"), onclick: () => viewer.show(view) },
       picture, el("span", { class: "evidence-label", dir: "ltr" }, label));
