@@ -23,10 +23,11 @@ from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
 from viewers.measure import measure
 from viewers.store import load
+from viewers.study_record import Problem, SeriesRecord, StudiesRead, StudyProgress
 from viewers.worker import Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from viewers.image import Image
     from viewers.measure import Measurement, Shape
-    from viewers.study_record import SeriesRecord, StudiesRead, StudyProgress
+    from app.slides_service import SlidesService
     from viewers.view import View
 
 __all__ = ["StudiesService", "StudyUpload", "UploadState"]
@@ -72,6 +73,10 @@ class StudyUpload:
     """Why it failed."""
     touched: float = field(default_factory=time.monotonic)
     cancel: threading.Event = field(default_factory=threading.Event)
+    names: tuple[str, ...] = ()
+    """What the owner calls the files, where slides among them need it to find each other; forgotten with it."""
+    slides: tuple[SeriesRecord, ...] = ()
+    """Slides among the files, each as a series of one picture."""
     kept: set[str] = field(default_factory=set)
     """Digests that are the owner's already."""
 
@@ -88,6 +93,8 @@ class StudiesService:
         Held while pixels and their record change together.
     label : callable
         Neutral name of an image.
+    slides : SlidesService, optional
+        Takes what is a slide among the files; without it they are left to the reader of studies.
     intake : Intake, optional
         Process in which studies are read, so that single files never wait for one; closed with this.
     """
@@ -98,12 +105,14 @@ class StudiesService:
         store: HistoryStore,
         files: AbstractContextManager[object],
         label: Callable[[Image], str],
+        slides: SlidesService | None = None,
         intake: Intake | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._files = files
         self._label = label
+        self._slides = slides
         self._intake = intake or Intake()
         self._uploads: dict[str, StudyUpload] = {}
         self._lock = threading.Lock()
@@ -177,8 +186,13 @@ class StudiesService:
 
     # --- reading ------------------------------------------------------------------------------------
 
-    def read(self, owner: str, upload_id: str) -> StudyUpload:
+    def read(self, owner: str, upload_id: str, names: Sequence[str] = ()) -> StudyUpload:
         """Begin reading what arrived, in the background.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What the owner calls the files, by number; only slides of several files need it.
 
         Raises
         ------
@@ -189,7 +203,7 @@ class StudiesService:
         with self._lock:
             if upload.state != "receiving":
                 raise UploadNotFoundError(found=upload_id[:8])
-            upload.state = "reading"
+            upload.state, upload.names = "reading", tuple(names)
         threading.Thread(target=self._read, args=(upload,), name="study", daemon=True).start()
         return upload
 
@@ -227,19 +241,76 @@ class StudiesService:
 
     def _understood(self, upload: StudyUpload) -> StudiesRead:
         sources = sorted((upload.folder / "files").iterdir(), key=lambda path: int(path.name))
+        labelled = self._without_slides(upload, {_label_of(upload, path): path for path in sources})
+        if not labelled:
+            return StudiesRead((), ())
         read = self._intake.open_study(
-            sources,
+            list(labelled.values()),
             upload.folder / "images",
             Limits(
                 file_bytes=max(self._settings.max_upload_bytes, 2**30), graphics=self._settings.keep_graphics
             ),
             key=owner_key(self._settings, upload.owner),
-            names=[path.name for path in sources],
+            names=list(labelled),
             on_progress=lambda progress: self._told(upload, progress),
             cancel=upload.cancel,
         )
         self._keep(upload, (series for study in read.studies for series in study.series))
         return read
+
+    def _without_slides(self, upload: StudyUpload, sources: dict[str, Path]) -> dict[str, Path]:
+        """Keep the slides among the files; returns the rest by name."""
+        if self._slides is None:
+            return sources
+        folder = upload.folder / "slides"
+        try:
+            found = self._slides.sort(list(sources.values()), list(sources), folder, upload.cancel)
+        except IntakeCancelledError:
+            raise
+        except ViewerError:
+            return sources  # an archive that cannot be read, for instance: the reader of studies says it
+        if found is None or not found[0]:
+            shutil.rmtree(folder, ignore_errors=True)
+            return sources
+        for number, files in enumerate(found[0]):
+            share = (number, len(found[0]))
+            upload.slides += (self._slide(self._slides, upload, files, share),)
+        return found[1]
+
+    def _slide(
+        self, slides: SlidesService, upload: StudyUpload, files: dict[str, Path], share: tuple[int, int]
+    ) -> SeriesRecord:
+        """Store one slide as the owner's; one that cannot be opened becomes a series that says why."""
+
+        def told(part: float) -> None:
+            done = round(100 * (share[0] + part))
+            upload.progress = StudyProgress("storing", done, 100 * share[1])
+
+        told(0.0)
+        try:
+            arrived = slides.take_files(files, upload.folder / "images", upload.cancel, told)
+            with slides.opened(arrived) as slide:
+                size = (slide.size.width, slide.size.height)
+            digest, error = arrived.name, None
+            self._own(upload, arrived, "SM")
+        except IntakeCancelledError:
+            raise
+        except (ViewerError, AppError) as problem:
+            digest, error, size = None, Problem(problem.key, dict(problem.values)), (0, 0)
+        return SeriesRecord(
+            f"slide-{share[0]}", "SM", {}, len(files), 1, size, is_color=True, findings=(), digest=digest,
+            error=error, no_volume=None,
+        )  # fmt: skip
+
+    def _own(self, upload: StudyUpload, arrived: Path, label: str, study: str | None = None) -> None:
+        """Make what was stored the owner's."""
+        target = self._settings.images_folder / arrived.name
+        with self._files:
+            check_quota(self._settings, self._store, upload.owner, arrived)
+            if not target.exists():
+                arrived.rename(target)
+            self._store.add_image(upload.owner, arrived.name, label, study=study)
+        upload.kept.add(arrived.name)
 
     def _told(self, upload: StudyUpload, progress: StudyProgress) -> None:
         if progress.first is not None and upload.first is None:
@@ -274,10 +345,8 @@ class StudiesService:
 
     def _drop_first(self, upload: StudyUpload) -> None:
         """Forget the image shown while the rest was read, unless it is a series or was asked about."""
-        studies = upload.read.studies if upload.read is not None else ()
-        series = {one.digest for study in studies for one in study.series}
-        if upload.first is not None and upload.first not in series:
-            self.release(upload.owner, [upload.first])
+        if _is_loose(upload):
+            self.release(upload.owner, [upload.first or ""])
             upload.first = None
 
     def release(self, owner: str, digests: Iterable[str]) -> None:
@@ -336,7 +405,13 @@ class StudiesService:
         wanted = set(digests)
         mine = self._store.images(owner)
         studies = {image.study for image in mine if image.digest in wanted and image.study}
-        return [image.digest for image in reversed(mine) if image.study in studies or image.digest in wanted]
+        with self._lock:
+            loose = {upload.first for upload in self._uploads.values() if _is_loose(upload)} - wanted
+        return [
+            image.digest
+            for image in reversed(mine)
+            if (image.study in studies and image.digest not in loose) or image.digest in wanted
+        ]
 
     def _forget(self) -> None:
         """Forget what ended long ago, and give up what nobody has touched for as long."""
@@ -353,6 +428,19 @@ class StudiesService:
         for upload in old:
             shutil.rmtree(upload.folder, ignore_errors=True)
             self._drop_first(upload)
+
+
+def _is_loose(upload: StudyUpload) -> bool:
+    """Whether the image shown while the rest is read is a slice of a series, and none itself."""
+    studies = upload.read.studies if upload.read is not None else ()
+    series = {one.digest for study in studies for one in study.series}
+    return upload.first is not None and upload.first not in series
+
+
+def _label_of(upload: StudyUpload, path: Path) -> str:
+    """Return what the owner calls a file if the page said so, else its number."""
+    number = int(path.name)
+    return upload.names[number] if number < len(upload.names) else path.name
 
 
 def _is_open(upload: StudyUpload) -> bool:

@@ -65,8 +65,14 @@ class Instance:
     presentations: tuple[tuple[Presentation, ...], ...] = field(default=(), repr=False)
     """How presentation states show each frame; empty when none does."""
 
-    def open(self, limits: Limits | None = None) -> Image:
+    def open(self, limits: Limits | None = None, key: bytes | None = None) -> Image:
         """Open this file alone, while others are still read.
+
+        Parameters
+        ----------
+        limits : Limits, optional
+        key : bytes, optional
+            For pseudonyms of what it belongs to; without one that is not kept.
 
         Raises
         ------
@@ -75,7 +81,7 @@ class Instance:
         """
         from viewers.intake import open_image
 
-        return open_image(self.file.path, limits).presented(self.presentations)
+        return open_image(self.file.path, limits, key=key).presented(self.presentations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,10 +76,10 @@ class _Work:
     def __init__(self, question: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
         self._folder, self._limits = Path(question["folder"]), Limits(**question["limits"])
         self._tell_all, self._telling = tell, threading.Lock()
-        self._alone = bool(question["alone"])
+        self._alone, self._key = bool(question["alone"]), bytes.fromhex(question["key"])
         self.reader = StudyReader(
             [Path(source) for source in question["sources"]],
-            key=bytes.fromhex(question["key"]),
+            key=self._key,
             limits=self._limits,
             scratch=self._folder,
             labels=question["labels"],
@@ -147,7 +147,7 @@ class _Work:
         """Store one image alone, so that there is something to see while the rest is read."""
         self._tell({"at": instance.index, "alone": False})
         try:
-            image = instance.open(self._limits)
+            image = instance.open(self._limits, self._key)
             save(image, self._folder / image.digest)
         except (OpenError, OSError, MemoryError):
             return  # it is met again when its series is stored

@@ -359,12 +359,28 @@ def tags_of(connection: Connection, thread_ids: Sequence[str]) -> dict[str, list
 
 
 def delete_thread(connection: Connection, owner: str, thread_id: str) -> list[str]:
-    """Delete a thread with all that hangs from it; returns its images that nobody has any more."""
+    """Delete a thread with all that hangs from it; returns the images that nobody has any more.
+
+    The rest of a study goes with the last thread that shows something of it.
+    """
     used = select(view_images.c.digest).join(turns, view_images.c.turn_id == turns.c.id)
-    digests = connection.scalars(used.where(turns.c.thread_id == thread_id).distinct()).all()
+    used = used.where(turns.c.thread_id == thread_id)
+    digests = connection.scalars(used.distinct()).all()
+    of_them = select(images.c.study).where(images.c.owner == owner, images.c.digest.in_(used))
+    studies = [study for study in connection.scalars(of_them.distinct()) if study]
     unindex_thread(connection, thread_id)
     connection.execute(delete(threads).where(threads.c.id == thread_id))
-    return [digest for digest in digests if release_image(connection, owner, digest)]
+    left = [digest for study in studies for digest in _unused_study(connection, owner, study)]
+    return [digest for digest in dict.fromkeys((*digests, *left)) if release_image(connection, owner, digest)]
+
+
+def _unused_study(connection: Connection, owner: str, study: str) -> Sequence[str]:
+    """Images of an owner's study; none when a thread of theirs shows any of them."""
+    mine = select(images.c.digest).where(images.c.owner == owner, images.c.study == study)
+    shown = select(view_images.c.digest).join(turns, view_images.c.turn_id == turns.c.id)
+    shown = shown.join(threads, turns.c.thread_id == threads.c.id)
+    shown = shown.where(threads.c.owner == owner, view_images.c.digest.in_(mine)).limit(1)
+    return [] if connection.execute(shown).first() is not None else connection.scalars(mine).all()
 
 
 def release_image(connection: Connection, owner: str, digest: str) -> bool:

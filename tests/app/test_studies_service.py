@@ -9,6 +9,7 @@ import pytest
 
 from tests.app.test_web import make_client
 from tests.browser.made import COUNT, series
+from viewers.shown import shown_from_json
 
 
 def send(client, folder, extra=()):
@@ -85,6 +86,46 @@ def test_limits_of_files_and_bytes(workspace):
     assert client.get(f"/studies/{upload}").json()["state"] == "cancelled"
 
 
+def test_a_study_goes_with_its_last_conversation(workspace, folder):
+    """Series nobody asked about stay while a conversation shows something of the study, and go with it."""
+    client = make_client(workspace)
+    upload, state = send(client, folder)
+    client.delete(f"/studies/{upload}")
+    first, second = (one["digest"] for one in state["series"])
+    threads = []
+    for digest in (first, first, second):
+        view = shown_from_json(client.get(f"/images/{digest}").json()["default_view"])
+        *_, last = workspace.ask("local", None, "?", [view], "run")
+        threads.append(last.thread_id)
+    series(folder / "c", number=9, count=3)
+    _, other = send(client, folder / "c")
+    elsewhere = other["series"][0]["digest"]
+
+    def kept():
+        on_disk = {path.name for path in workspace.settings.images_folder.iterdir()}
+        assert on_disk == {image.digest for image in workspace.history.images("local")}
+        return on_disk - {other["first"]}
+
+    workspace.delete("local", threads[2])
+    assert kept() == {first, elsewhere}
+    workspace.delete("local", threads[0])
+    assert kept() == {first, elsewhere}
+    workspace.delete("local", threads[1])
+    assert kept() == {elsewhere}
+
+
+def test_series_nobody_asked_about_go_with_the_conversation(workspace, folder):
+    """A conversation about one series takes the other one with it."""
+    client = make_client(workspace)
+    _, state = send(client, folder)
+    view = shown_from_json(client.get(f"/images/{state['series'][0]['digest']}").json()["default_view"])
+    *_, last = workspace.ask("local", None, "?", [view], "run")
+    assert len(workspace.history.images("local")) >= 2
+    workspace.delete("local", last.thread_id)
+    assert workspace.history.images("local") == []
+    assert not list(workspace.settings.images_folder.iterdir())
+
+
 def test_measurements_are_kept_with_a_conversation(workspace, folder):
     """Values are measured here; without a conversation nothing is kept, with one it is listed and deleted."""
     client = make_client(workspace)
@@ -94,8 +135,6 @@ def test_measurements_are_kept_with_a_conversation(workspace, folder):
     loose = client.post("/measure", json={"view": view, "shape": shape}).json()
     assert loose["id"] is None
     assert loose["measurement"]["quantities"] == [{"name": "length", "value": 30.0, "unit": "mm"}]
-    from viewers.shown import shown_from_json
-
     *_, last = workspace.ask("local", None, "?", [shown_from_json(view)], "run")
     kept = client.post("/measure", json={"view": view, "shape": shape, "thread": last.thread_id}).json()
     listed = client.get(f"/measure?thread={last.thread_id}").json()["measurements"]
