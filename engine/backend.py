@@ -53,7 +53,7 @@ class Backend(Protocol):
 class MeasuresGrounding(Protocol):
     """What some backends can do besides: tell how much an answer depends on its image.
 
-    A server that gives no log-probabilities cannot.
+    A server can if it gives log-probabilities of a prompt; one that does not gives ``None``.
     """
 
     def image_dependence(

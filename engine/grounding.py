@@ -18,9 +18,19 @@ import numpy as np
 from engine.messages import ImagePart, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["ImageDependence", "Level", "Scorer", "SentenceDependence", "blank_like", "measure"]
+__all__ = [
+    "ImageDependence",
+    "Level",
+    "Scorer",
+    "SentenceDependence",
+    "blank_like",
+    "dependence",
+    "is_measurable",
+    "measure",
+    "with_blanks",
+]
 
 Level = Literal["strong", "weak", "none"]
 
@@ -33,7 +43,7 @@ _SENTENCE = re.compile(r"[^.!?؟\n]*[.!?؟\n]+\s*|[^.!?؟\n]+$")
 
 
 class Scorer(Protocol):
-    """Tells how likely an answer is; local backends can, servers without log-probabilities cannot."""
+    """Tells how likely an answer is, as local backends do; for servers see :mod:`engine.remote_scores`."""
 
     def log_likelihoods(
         self, messages: Sequence[Message], stopped: Callable[[], bool] = bool, adapter: str | None = None
@@ -98,19 +108,44 @@ def measure(
     ImageDependence or None
         ``None`` when stopped, or when the conversation has no image or the answer no text.
     """
-    if not messages[-1].text or not any(message.images for message in messages):
+    if not is_measurable(messages):
         return None
     seen = scorer.log_likelihoods(messages, stopped, adapter)
-    blank = [_blank(message) for message in messages]
-    blind = scorer.log_likelihoods(blank, stopped, adapter) if seen else None
+    blind = scorer.log_likelihoods(with_blanks(messages), stopped, adapter) if seen else None
     if seen is None or blind is None:
         return None
     ids = [token for token, _ in seen[:-1]]  # the end of the turn is no part of the text
     differences = [with_image - without for (_, with_image), (_, without) in zip(seen, blind, strict=True)][
         :-1
     ]
+    starts = [len(scorer.text_of(ids[:position])) for position in range(len(ids))]
+    return dependence(scorer.text_of(ids), starts, differences)
+
+
+def is_measurable(messages: Sequence[Message]) -> bool:
+    """Whether a conversation has an image and its answer a text."""
+    return bool(messages[-1].text) and any(message.images for message in messages)
+
+
+def with_blanks(messages: Sequence[Message]) -> list[Message]:
+    """Return the conversation with a blank image in the place of each."""
+    return [_blank(message) for message in messages]
+
+
+def dependence(text: str, starts: Sequence[int], differences: Sequence[float]) -> ImageDependence:
+    """Sum up what was measured of each token.
+
+    Parameters
+    ----------
+    text : str
+        The answer.
+    starts : sequence of int
+        Where in it each token begins, in characters.
+    differences : sequence of float
+        Log-likelihood of each token with the image minus without, in nats.
+    """
     mean = float(np.mean(differences))
-    return ImageDependence(mean, _level(mean), tuple(_sentences(scorer, ids, differences)))
+    return ImageDependence(mean, _level(mean), tuple(_sentences(text, starts, differences)))
 
 
 def _blank(message: Message) -> Message:
@@ -124,16 +159,15 @@ def _level(difference: float) -> Level:
     return "weak" if difference >= WEAK else "none"
 
 
-def _sentences(scorer: Scorer, ids: list[int], differences: list[float]) -> list[SentenceDependence]:
-    """Group tokens by the sentence in which they begin."""
-    text = scorer.text_of(ids)
-    starts = [len(scorer.text_of(ids[:position])) for position in range(len(ids))]
-    found = []
+def _sentences(
+    text: str, starts: Sequence[int], differences: Sequence[float]
+) -> Iterator[SentenceDependence]:
+    """Group tokens by the sentence in which their first letter stands; blanks go with what follows them."""
+    firsts = [start + len(text[start:]) - len(text[start:].lstrip()) for start in starts]
     for match in _SENTENCE.finditer(text):
         inside = [
-            d for start, d in zip(starts, differences, strict=True) if match.start() <= start < match.end()
+            d for first, d in zip(firsts, differences, strict=True) if match.start() <= first < match.end()
         ]
         if inside and match.group().strip():
             mean = float(np.mean(inside))
-            found.append(SentenceDependence(match.group().strip(), mean, _level(mean)))
-    return found
+            yield SentenceDependence(match.group().strip(), mean, _level(mean))

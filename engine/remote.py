@@ -8,23 +8,29 @@ so that a reader can stop while the server has not said anything yet. The protoc
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import BackendUnavailableError
 from engine.event_loop import LoopThread
-from engine.messages import Finished, Queued, Reading, Started
+from engine.grounding import dependence, is_measurable, with_blanks
+from engine.messages import Finished, Message, Queued, Reading, Started
 from engine.prompt import check_order
 from engine.remote_answer import Question
+from engine.remote_scores import NoScoresError, UnscoredError, prompt_length, server_scores
 from engine.server import Server, ServerLimits, checked_address
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
-    from engine.messages import Event, GenerationOptions, Message
+    from engine.grounding import ImageDependence
+    from engine.messages import Event, GenerationOptions
 
 __all__ = ["RemoteBackend", "ServerLimits"]
 
+_LOG = logging.getLogger("bimedix2.engine")
+Result = TypeVar("Result")
 _POLL_S = 0.25
 
 
@@ -66,6 +72,8 @@ class RemoteBackend:
         self._server = Server(address, model, api_key, limits or ServerLimits())
         self._name = display_name or model
         self._loop = LoopThread()
+        self.no_scores = ""
+        """Why answers of this server are not measured, in English; empty until it has shown it."""
 
     def __repr__(self) -> str:
         return f"RemoteBackend({str(self._server.address)!r}, {self._server.model!r})"
@@ -130,6 +138,84 @@ class RemoteBackend:
                     yield waiting
         finally:
             task.cancel()
+
+    def image_dependence(
+        self,
+        messages: Sequence[Message],
+        stopped: Callable[[], bool] = bool,
+        adapter: str | None = None,  # noqa: ARG002  # a server's adapters are models of its own
+    ) -> ImageDependence | None:
+        """Measure the last answer; see :func:`engine.grounding.measure`.
+
+        The server reads the conversation twice, with the images and with blank ones. It says itself whether
+        it gives log-probabilities: once it has not, it is not asked again, and :attr:`no_scores` says why.
+
+        Returns
+        -------
+        ImageDependence or None
+            ``None`` also when the server gives no log-probabilities.
+
+        Raises
+        ------
+        ServerError
+            If it cannot be asked.
+        """
+        if self.no_scores or not is_measurable(messages):
+            return None
+        try:
+            found: ImageDependence | None = self._until(self._measured(messages), stopped)
+        except NoScoresError as error:
+            self.no_scores = str(error)
+            _LOG.info("The image-dependence meter is off: %s.", error)
+            return None
+        except UnscoredError as error:
+            _LOG.info("An answer's dependence on its image was not measured: %s.", error)
+            return None
+        return found
+
+    async def _measured(self, messages: Sequence[Message]) -> ImageDependence:
+        before = await prompt_length(self._server, messages[:-1])
+        seen = await server_scores(self._server, messages, before)
+        blind = await server_scores(self._server, with_blanks(messages), before)
+        if seen.starts != blind.starts:
+            raise UnscoredError("the server reads a blank image as another number of tokens")
+        differences = [a - b for a, b in zip(seen.values, blind.values, strict=True)]
+        return dependence(messages[-1].text, seen.starts, differences)
+
+    def gives_scores(self) -> bool:
+        """Ask the server, with a few words and no image, whether it gives log-probabilities.
+
+        Raises
+        ------
+        ServerError
+            If it cannot be asked.
+        """
+        trial = (Message.of("user", "Say yes."), Message.of("assistant", "yes"))
+
+        async def scored() -> None:
+            await server_scores(self._server, trial, await prompt_length(self._server, trial[:1]))
+
+        try:
+            self._until(scored(), bool)
+        except (NoScoresError, UnscoredError) as error:
+            self.no_scores = str(error)
+            return False
+        return True
+
+    def _until(self, work: Coroutine[Any, Any, Result], stopped: Callable[[], bool]) -> Result | None:
+        """Wait for work in the loop; ``None`` once nobody wants it, which closes its connection."""
+        task = self._loop.run(work)
+        while True:
+            try:
+                return task.result(_POLL_S)
+            except CancelledError as error:
+                raise BackendUnavailableError(reason="it was closed") from error
+            except TimeoutError:
+                if task.done():
+                    raise
+                if stopped():
+                    task.cancel()
+                    return None
 
     def close(self) -> None:
         """Close all connections, which stops what runs on the server."""

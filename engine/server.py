@@ -123,14 +123,14 @@ class Server:
         return ServerModelError(server=self.name, found=self.model, expected=names or "?")
 
 
-async def start_of(response: httpx.Response) -> str:
-    """Read a response that is no stream, at most 1 MiB of it."""
+async def start_of(response: httpx.Response, limit: int = _LONGEST_BODY) -> str:
+    """Read a response that is no stream, at most ``limit`` bytes of it (1 MiB)."""
     body = b""
     async for piece in response.aiter_bytes():
         body += piece
-        if len(body) > _LONGEST_BODY:
+        if len(body) > limit:
             break
-    return body[:_LONGEST_BODY].decode("utf-8", "replace")
+    return body[:limit].decode("utf-8", "replace")
 
 
 def is_loopback(host: str) -> bool:

@@ -115,13 +115,13 @@ def test_mean_difference_and_level(text: str, difference: float, level: str) -> 
 
 
 def test_each_sentence_has_its_own_value() -> None:
-    """English and Arabic sentences are told apart."""
+    """English and Arabic sentences are told apart; the blank between two belongs to the second."""
     found = judged("AB. ab؟ A؟")
 
     assert [(s.text, round(s.difference, 2)) for s in found.sentences] == [
-        ("AB.", 1.0),
+        ("AB.", 1.33),
         ("ab؟", 0.0),
-        ("A؟", 1.0),
+        ("A؟", 0.67),
     ]
 
 

@@ -54,6 +54,7 @@ from engine.prompt import SYSTEM_TEXT
 from engine.remote import RemoteBackend, ServerLimits
 from tests.engine.contract import BackendContract, Subject, said
 from tests.engine.fake_server import ANSWER, DONE, FakeServer, Reply, error_body, piece, served
+from tests.engine.golden import answers, golden_conversations
 from tests.engine.tiny import SPOKEN, random_image
 
 if TYPE_CHECKING:
@@ -763,6 +764,25 @@ class TestRealServer:
                 assert said(remote).rstrip("\ufffd") == said(local).rstrip("\ufffd") != ""
                 assert remote[-1].usage.prompt_tokens == local[-1].usage.prompt_tokens
                 messages += [Message.of("assistant", "left"), Message.of("user", random_image(2), "And?")]
+
+    def test_the_golden_conversations_are_the_local_ones(self, real_server: str) -> None:
+        """The demonstration model says the same here and there, in both languages, turn by turn."""
+        from app.model import DEMONSTRATION_FOLDER
+        from engine.checkpoint import LoadOptions, load
+        from engine.local import LocalBackend
+
+        local = LocalBackend(
+            load(DEMONSTRATION_FOLDER, LoadOptions(device="cpu", dtype="float32", threads=1))
+        )
+        with closing(RemoteBackend(real_server, str(DEMONSTRATION_FOLDER))) as backend:
+            for questions in golden_conversations():
+                assert answers(backend, questions) == answers(local, questions)
+
+    def test_it_gives_no_log_probabilities(self, real_server: str, served_folder: Path) -> None:
+        """The meter is off here, and says why."""
+        with closing(RemoteBackend(real_server, str(served_folder))) as backend:
+            assert backend.image_dependence([*QUESTION, Message.of("assistant", "left")]) is None
+            assert "log-probabilities" in backend.no_scores
 
     def test_closing_aborts_and_the_next_question_is_served(
         self, real_server: str, served_folder: Path

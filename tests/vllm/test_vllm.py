@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from app.model import DEMONSTRATION_FOLDER
+from engine.checkpoint import LoadOptions, load
 from engine.errors import PromptTooLongError, ServerModelError
 from engine.export import convert
+from engine.local import LocalBackend
 from engine.messages import Delta, Finished, GenerationOptions, Message
 from engine.remote import RemoteBackend
 from tests.engine.contract import BackendContract, Subject, said
+from tests.engine.golden import answers, golden_conversations
 from tests.engine.test_remote import free_port, wait_for
 from tests.engine.tiny import SPOKEN, build_speaking, random_image
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 CONTEXT = 512
+CPU = LoadOptions(device="cpu", dtype="float32", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made / "classic"
 
 
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    """Run vLLM, once."""
+@contextmanager
+def running(folder: Path, name: str, dtype: str, context: int) -> Iterator[str]:
+    """Run vLLM with a folder; gives its address."""
     python = os.environ.get("VLLM_PYTHON", ".venv-vllm/bin/python")
     if not Path(python).exists():
         pytest.fail(f"no vLLM at {python}: run make test-vllm, or name its Python in VLLM_PYTHON")
@@ -49,8 +54,8 @@ def url(folder: Path) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
     }
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    command += ["--served-model-name", "speaking", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--max-model-len", str(CONTEXT), "--enforce-eager", "--dtype", "bfloat16"]
+    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-model-len", str(context), "--enforce-eager", "--dtype", dtype]
     log = folder.parent / "log"
     with (
         log.open("wb") as output,
@@ -67,9 +72,42 @@ def url(folder: Path) -> Iterator[str]:
                 process.kill()
 
 
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """Run vLLM with the checkpoint that speaks, once."""
+    with running(folder, "speaking", "bfloat16", CONTEXT) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteBackend]:
+    """Run vLLM with the demonstration model, in the numbers its figures were measured in."""
+    folder = tmp_path_factory.mktemp("vllm") / "classic"
+    convert(DEMONSTRATION_FOLDER, folder)
+    with (
+        running(folder, "demonstration", "float32", 1024) as address,
+        closing(RemoteBackend(address, "demonstration")) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def demonstrated() -> Iterator[LocalBackend]:
+    """Open the demonstration model in this process."""
+    with closing(LocalBackend(load(DEMONSTRATION_FOLDER, CPU))) as opened:
+        yield opened
+
+
 @pytest.fixture
 def backend(url: str) -> Iterator[RemoteBackend]:
     with closing(RemoteBackend(url, "speaking")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> Iterator[LocalBackend]:
+    """Open the same folder in this process."""
+    with closing(LocalBackend(load(folder, CPU))) as opened:
         yield opened
 
 
@@ -91,8 +129,6 @@ class TestContract(BackendContract):
 
 def test_it_counts_a_prompt_as_we_do(backend: RemoteBackend, folder: Path) -> None:
     """Chat template and image tokens agree: as many tokens as a model in this process would read."""
-    from engine.checkpoint import LoadOptions, load
-
     messages = [
         Message.of("user", random_image(1, 40, 28), "Which side?"),
         Message.of("assistant", "Left."),
@@ -101,8 +137,7 @@ def test_it_counts_a_prompt_as_we_do(backend: RemoteBackend, folder: Path) -> No
     last = list(backend.stream(messages, GenerationOptions()))[-1]
 
     assert isinstance(last, Finished)
-    local = load(folder, LoadOptions(device="cpu", dtype="float32", threads=1))
-    assert last.usage.prompt_tokens == len(local.renderer.render(messages).ids)
+    assert last.usage.prompt_tokens == len(load(folder, CPU).renderer.render(messages).ids)
 
 
 def test_too_long_is_told_with_its_limit(backend: RemoteBackend) -> None:
@@ -128,6 +163,53 @@ def test_an_unknown_model_is_answered_with_the_names(url: str) -> None:
             list(stranger.stream([Message.of("user", "Hello")], GenerationOptions()))
 
     assert caught.value.values["expected"] == "speaking"
+
+
+def test_the_meter_measures_as_a_model_in_this_process_does(
+    backend: RemoteBackend, local: LocalBackend
+) -> None:
+    """The server gives log-probabilities, and with them the values of every sentence, but for rounding.
+
+    It computes in bfloat16, the model here in float32.
+    """
+    assert backend.gives_scores()
+    for image, answer in (
+        (random_image(1, 40, 28), "Left. Large."),
+        (random_image(2), SPOKEN),
+        (random_image(3), "نعم، يسار.\nلا"),
+    ):
+        messages = [Message.of("user", image, "أين الآفة؟"), Message.of("assistant", answer)]
+        here, there = local.image_dependence(messages), backend.image_dependence(messages)
+
+        assert here is not None
+        assert there is not None
+        assert there.difference == pytest.approx(here.difference, abs=0.05)
+        assert [one.text for one in there.sentences] == [one.text for one in here.sentences]
+        for ours, theirs in zip(here.sentences, there.sentences, strict=True):
+            assert theirs.difference == pytest.approx(ours.difference, abs=0.1)
+    assert backend.no_scores == ""
+
+
+def test_the_golden_conversations_are_the_local_ones(
+    demonstration: RemoteBackend, demonstrated: LocalBackend
+) -> None:
+    """The demonstration model says the same here and there, in both languages, turn by turn."""
+    for questions in golden_conversations():
+        assert answers(demonstration, questions) == answers(demonstrated, questions)
+
+
+def test_the_meter_tells_what_was_read_from_the_image(
+    demonstration: RemoteBackend, demonstrated: LocalBackend
+) -> None:
+    """The same levels and nearly the same numbers for answers of the demonstration model."""
+    for question, *_ in golden_conversations():
+        messages = [question, Message.of("assistant", answers(demonstrated, [question])[0])]
+        here, there = demonstrated.image_dependence(messages), demonstration.image_dependence(messages)
+
+        assert here is not None
+        assert there is not None
+        assert there.difference == pytest.approx(here.difference, abs=0.02, rel=0.02)
+        assert there.level == here.level
 
 
 def test_answers_at_the_same_time_do_not_mix(backend: RemoteBackend) -> None:
