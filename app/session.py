@@ -108,10 +108,10 @@ class Workspace:
         """Finding, branching, marking, judging, export and import of conversations."""
         self.prompts = PromptBook(store)
         """Quick questions."""
-        self.studies = StudiesService(settings, store, self._files, _neutral_label)
-        """Studies on their way in."""
         self.slides = SlidesService(settings)
         """Whole slides."""
+        self.studies = StudiesService(settings, store, self._files, _neutral_label, slides=self.slides)
+        """Studies on their way in."""
         self.adapters = AdapterChoice(model.adapters)
         """Which adapter answers whom."""
         self.grounding = GroundingService(

@@ -15,7 +15,8 @@ from viewers.slide_store import is_stored_slide, load
 from viewers.tiles import TileService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import threading
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from app.settings import Settings
@@ -64,11 +65,49 @@ class SlidesService:
         """
         if not may_be_slide(path):
             return None  # asking the child would cost its start
-        limits = Limits(file_bytes=self._settings.max_upload_bytes)
         try:
-            return self._intake.open(path, folder, limits)
+            return self._intake.open(path, folder, self._limits())
         except NotAnImageError:
             return None
+
+    def sort(
+        self, sources: Sequence[Path], names: Sequence[str], folder: Path, cancel: threading.Event
+    ) -> tuple[list[dict[str, Path]], dict[str, Path]] | None:
+        """Tell slides among many files from the rest; ``None`` if a first look finds none.
+
+        Returns
+        -------
+        list of dict, dict
+            As :meth:`viewers.slide_intake.SlideIntake.sort`.
+
+        Raises
+        ------
+        OpenError, IntakeCancelledError, OSError
+        """
+        if not any(may_be_slide(path, name) for path, name in zip(sources, names, strict=True)):
+            return None
+        return self._intake.sort(sources, folder, self._limits(), names=names, cancel=cancel)
+
+    def take_files(
+        self,
+        files: Mapping[str, Path],
+        folder: Path,
+        cancel: threading.Event,
+        on_progress: Callable[[float], None],
+    ) -> Path:
+        """Store a slide of several files below ``folder``.
+
+        Raises
+        ------
+        OpenError, IntakeCancelledError, OSError
+        """
+        return self._intake.open(
+            list(files.values()), folder, self._limits(), names=list(files), on_progress=on_progress,
+            cancel=cancel,
+        )  # fmt: skip
+
+    def _limits(self) -> Limits:
+        return Limits(file_bytes=self._settings.max_upload_bytes)
 
     @contextmanager
     def borrow(self, digest: str) -> Iterator[Slide]:

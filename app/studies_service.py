@@ -22,6 +22,7 @@ from app.upload_parts import PartWriter
 from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
 from viewers.measure import measure
+from viewers.slide_store import load as load_slide
 from viewers.store import load
 from viewers.study_record import Problem, SeriesRecord, StudiesRead, StudyProgress
 from viewers.worker import Intake
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from app.history.measurements import KeptMeasurement
     from app.history.store import HistoryStore
     from app.settings import Settings
+    from app.slides_service import SlidesService
     from viewers.image import Image
     from viewers.measure import Measurement, Shape
-    from app.slides_service import SlidesService
     from viewers.view import View
 
 __all__ = ["StudiesService", "StudyUpload", "UploadState"]
@@ -74,7 +75,7 @@ class StudyUpload:
     touched: float = field(default_factory=time.monotonic)
     cancel: threading.Event = field(default_factory=threading.Event)
     names: tuple[str, ...] = ()
-    """What the owner calls the files, where slides among them need it to find each other; forgotten with it."""
+    """What the owner calls the files, where slides need it to find theirs; forgotten with the upload."""
     slides: tuple[SeriesRecord, ...] = ()
     """Slides among the files, each as a series of one picture."""
     kept: set[str] = field(default_factory=set)
@@ -105,6 +106,7 @@ class StudiesService:
         store: HistoryStore,
         files: AbstractContextManager[object],
         label: Callable[[Image], str],
+        *,
         slides: SlidesService | None = None,
         intake: Intake | None = None,
     ) -> None:
@@ -289,7 +291,7 @@ class StudiesService:
         told(0.0)
         try:
             arrived = slides.take_files(files, upload.folder / "images", upload.cancel, told)
-            with slides.opened(arrived) as slide:
+            with load_slide(arrived) as slide:
                 size = (slide.size.width, slide.size.height)
             digest, error = arrived.name, None
             self._own(upload, arrived, "SM")
@@ -302,14 +304,14 @@ class StudiesService:
             error=error, no_volume=None,
         )  # fmt: skip
 
-    def _own(self, upload: StudyUpload, arrived: Path, label: str, study: str | None = None) -> None:
+    def _own(self, upload: StudyUpload, arrived: Path, label: str, **origin: str) -> None:
         """Make what was stored the owner's."""
         target = self._settings.images_folder / arrived.name
         with self._files:
             check_quota(self._settings, self._store, upload.owner, arrived)
             if not target.exists():
                 arrived.rename(target)
-            self._store.add_image(upload.owner, arrived.name, label, study=study)
+            self._store.add_image(upload.owner, arrived.name, label, **origin)
         upload.kept.add(arrived.name)
 
     def _told(self, upload: StudyUpload, progress: StudyProgress) -> None:
@@ -332,16 +334,8 @@ class StudiesService:
         arrived = upload.folder / "images" / digest
         # the child that wrote it has just taken the digest of these bytes
         image = load(arrived, verify=False)
-        target = self._settings.images_folder / digest
         origin = image.describes.origin
-        with self._files:
-            check_quota(self._settings, self._store, upload.owner, arrived)
-            if not target.exists():
-                arrived.rename(target)
-            self._store.add_image(
-                upload.owner, digest, self._label(image), patient=origin.patient, study=origin.study
-            )
-        upload.kept.add(digest)
+        self._own(upload, arrived, self._label(image), patient=origin.patient, study=origin.study)
 
     def _drop_first(self, upload: StudyUpload) -> None:
         """Forget the image shown while the rest was read, unless it is a series or was asked about."""
@@ -353,6 +347,8 @@ class StudiesService:
         """Delete those of an owner's images that no conversation of theirs shows."""
         with self._files:
             for digest in self._store.release(owner, digests):
+                if self._slides is not None:
+                    self._slides.forget(digest)
                 shutil.rmtree(self._settings.images_folder / digest, ignore_errors=True)
 
     # --- measuring ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from viewers.child import Child, WorkerLimits
 from viewers.errors import IntakeError, NotAnImageError
 from viewers.limits import Limits
+from viewers.slide_sort import sort_slides
 from viewers.worker import arrived, result
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class SlideIntake:
     """
 
     def __init__(self, worker_limits: WorkerLimits | None = None, job: Any = None) -> None:
-        self._child = Child(worker_limits or WorkerLimits(), {"slide": job or store_slide})
+        jobs = {"slide": job or store_slide, "sort": sort_slides}
+        self._child = Child(worker_limits or WorkerLimits(), jobs)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -116,6 +118,61 @@ class SlideIntake:
             return arrived(staging / "stored", home, str(result(answer)))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def sort(
+        self,
+        sources: Sequence[Path],
+        folder: Path,
+        limits: Limits | None = None,
+        *,
+        names: Sequence[str] = (),
+        cancel: threading.Event | None = None,
+    ) -> tuple[list[dict[str, Path]], dict[str, Path]]:
+        """Put files where they find each other and tell slides from the rest; see :mod:`viewers.slide_sort`.
+
+        Parameters
+        ----------
+        folder : Path
+            New and empty; the files stay below it.
+        names : sequence of str
+            As for :meth:`open`.
+
+        Returns
+        -------
+        list of dict of str to Path
+            Of each slide its files by the name to open them under.
+        dict of str to Path
+            The other files; those of archives stand by themselves.
+
+        Raises
+        ------
+        OpenError
+            If an archive cannot be read or a limit is exceeded; :class:`IntakeError` when the child had to
+            be killed or died.
+        IntakeCancelledError
+        OSError
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        question = {
+            "task": "sort",
+            "sources": [str(path) for path in sources],
+            "names": list(names),
+            "folder": str(folder),
+            "limits": asdict(limits or Limits()),
+        }
+        with self._lock:
+            answer = self._child.ask(question, lambda _: None, cancel, self._child.limits.study_s)
+        found, tree = result(answer), folder / "slide"
+        groups = [{str(name): inside(tree, name) for name in group} for group in found["slides"]]
+        return groups, {str(name): inside(tree, name) for name in found["others"]}
+
+
+def inside(tree: Path, name: object) -> Path:
+    """Return the place of a name below a folder; the child that says it may have been taken over."""
+    place = tree.joinpath(*str(name).split("/"))
+    if not place.resolve().is_relative_to(tree.resolve()):
+        raise IntakeError(reason="?", limit="path")
+    return place
 
 
 def store_slide(question: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> str:

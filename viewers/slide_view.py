@@ -219,12 +219,12 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
         ``kind``: ``slide``; ``region_px``: x, y, width, height in pixels of level 0; ``rotation``;
         ``overview``: whether the whole slide goes before it; ``pictures``: how many the model is shown;
         ``point``: where in the picture, as it is turned, the place lies that was pointed at, from its left
-        and its top edge, 0-1, or ``None``;
-        ``parts``: columns and rows the region is cut into, 1 x 1 if it is not, ``parts_scale`` and
-        ``parts_magnification`` of theirs; ``size_px``: width, height of the picture; ``scale``: pixels of
-        level 0 along one of its pixels; ``level``: the level it is read from; ``mpp``: microns along one
-        pixel of the picture, ``magnification``: of an objective that scans at this resolution, ``size_um``: width, height of the
-        region in microns before turning, and ``mpp_source`` (all four ``None`` when the slide does not say).
+        and its top edge, 0-1, or ``None``; ``parts``: columns and rows the region is cut into, 1 x 1 if it is
+        not, ``parts_scale`` and ``parts_magnification`` of theirs; ``size_px``: width, height of the picture;
+        ``scale``: pixels of level 0 along one of its pixels; ``level``: the level it is read from; ``mpp``:
+        microns along one pixel of the picture, ``magnification``: of an objective that scans at this
+        resolution, ``size_um``: width, height of the region in microns before turning, and ``mpp_source``
+        (all four ``None`` when the slide does not say).
 
     Raises
     ------

@@ -54,20 +54,20 @@ def answered(work: Endpoint) -> Endpoint:
     return endpoint
 
 
-async def json_body(request: Request) -> dict[str, Any]:
+async def json_body(request: Request, longest: int = _LONGEST_BODY) -> dict[str, Any]:
     """Object of a request's JSON body.
 
     Raises
     ------
     UploadTooLargeError
-        If it is longer than 64 KiB.
+        If it is longer than ``longest`` bytes, 64 KiB unless told otherwise.
     ValueError
         If it is anything else.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _LONGEST_BODY:
+        if len(body) > longest:
             raise UploadTooLargeError(found=f"{len(body)} B", limit=f"{_LONGEST_BODY} B")
     try:
         value = json.loads(body)

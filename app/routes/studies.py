@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.routes.edge import answered, in_thread
+from app.routes.edge import answered, in_thread, json_body
 from app.ui import wire
 from app.ui.guard import OWNER
 from i18n.catalogue import LOCALES, Catalogue
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["routes"]
 
+_MOST_NAMES = 50_000
+_MOST_BYTES = 8 * 2**20
+_LONGEST_NAME = 1000
+"""Characters of a file's name with its folders."""
+
 
 def routes(workspace: Workspace) -> list[Route]:
     """Routes of studies and volumes."""
@@ -37,7 +42,7 @@ def routes(workspace: Workspace) -> list[Route]:
         Route("/studies/{id}", in_thread(handlers.progress)),
         Route("/studies/{id}", in_thread(handlers.cancel), methods=["DELETE"]),
         Route("/studies/{id}/files", answered(handlers.receive), methods=["POST"]),
-        Route("/studies/{id}/read", in_thread(handlers.read), methods=["POST"]),
+        Route("/studies/{id}/read", answered(handlers.read), methods=["POST"]),
         Route("/images/{digest}/geometry", in_thread(handlers.geometry)),
         Route("/images/{digest}/frames/{frame:int}/plane", in_thread(handlers.plane)),
     ]
@@ -63,9 +68,13 @@ class _Studies:
             writer.finish()
         return JSONResponse({"files": self._studies.received(owner, upload_id, writer).files})
 
-    def read(self, request: Request) -> Response:
-        """Begin reading: all files are there."""
-        return JSONResponse(_value(self._studies.read(request.scope[OWNER], request.path_params["id"])))
+    async def read(self, request: Request) -> Response:
+        """Begin reading: all files are there. Names come only for slides of several files."""
+        has_body = request.headers.get("content-length", "0") != "0"
+        body = await json_body(request, _MOST_BYTES) if has_body else {}
+        names = [str(name)[:_LONGEST_NAME] for name in wire.read_list(body, "names", most=_MOST_NAMES)]
+        owner, upload_id = request.scope[OWNER], request.path_params["id"]
+        return JSONResponse(_value(await run_in_threadpool(self._studies.read, owner, upload_id, names)))
 
     def progress(self, request: Request) -> Response:
         """Tell how far reading has come, and what was understood."""
@@ -125,8 +134,8 @@ def _value(upload: StudyUpload) -> dict[str, Any]:
 
 def _series(upload: StudyUpload) -> list[SeriesRecord]:
     if upload.read is None:
-        return list(upload.stored)
-    return [series for study in upload.read.studies for series in study.series]
+        return [*upload.slides, *upload.stored]
+    return [*upload.slides, *(series for study in upload.read.studies for series in study.series)]
 
 
 def _series_value(series: SeriesRecord) -> dict[str, Any]:

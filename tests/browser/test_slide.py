@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import ask
+from tests.viewers.openers import made, vendors
 
 SLIDE = Path(__file__).parents[1] / "data" / "cmu_small_region.svs"
 VIEW = "import('/page/js/viewer.js').then((m) => m.viewer.view())"
@@ -164,3 +166,18 @@ def test_a_slide_that_is_gone_and_tiles_that_fail_are_said(open_page):
     )
     expect(page.locator("#notices")).to_contain_text("Gone.")
     open_page.seen[:] = [one for one in open_page.seen if "console" not in one]  # the failures themselves
+
+
+@pytest.mark.parametrize("kind", ["mirax", "dicom"])
+def test_a_slide_of_several_files_opens_from_a_folder(open_page, kind, tmp_path):
+    """A folder with a slide's files, or with the levels of a DICOM slide in folders, opens as one slide."""
+    folder = tmp_path / "case"
+    vendors.write_mirax(folder) if kind == "mirax" else made.write_wsm(folder, spread=True)
+    page = open_page(locale="ar")
+    page.set_input_files("#viewer .folder", str(folder))
+    expect(page.locator("#viewer .slide-scale span")).to_contain_text("m", timeout=30_000)
+    width = 1024 if kind == "mirax" else made.WIDTH
+    page.wait_for_function(f"{VIEW}.then((view) => view?.region.width === {width})")
+    expect(page.locator("#viewer .slide-map canvas").first).to_be_visible()
+    ask(page, "ما هذا النسيج؟")
+    expect(page.locator("#chat .answer").last).to_contain_text("1 image(s)")

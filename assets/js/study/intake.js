@@ -1,4 +1,5 @@
-// Whole studies on their way in: folders, many files and archives. Names stay here; only numbers travel.
+// Whole studies on their way in: folders, many files and archives. Names stay here and only numbers travel, but for
+// slides of several files, which find each other by name; the server forgets them when the upload ends.
 
 import { json } from "../server.js";
 
@@ -6,6 +7,10 @@ const BODY_BYTES = 24 * 2 ** 20; // of one request: few enough to repeat, many e
 const BODY_FILES = 200;
 const AT_ONCE = 2;
 const POLL_MS = 150;
+
+/** Files that are known by their names, and those that name other files. */
+const BY_NAME = /\.(czi|mrxs|svslide|vms|vmu|zvi)$/i;
+const NAMES_OTHERS = /\.(mrxs|vms|vmu)$/i;
 
 /** Files of a drop, folders opened: [{ file, path }]. Must be called before the drop event ends. */
 export async function droppedFiles(transfer) {
@@ -33,7 +38,7 @@ async function walk(entry, parent, files) {
 
 /** Whether files belong together: a folder, an archive, or several DICOM files. */
 export async function isStudy(files, hasFolder) {
-  if (hasFolder) return true;
+  if (hasFolder || (files.length > 1 && files.some(({ path }) => NAMES_OTHERS.test(path)))) return true;
   const heads = await Promise.all(files.slice(0, 50).map(({ file }) => file.slice(0, 132).arrayBuffer()));
   const starts = (bytes, at, text) => [...text].every((letter, index) => bytes[at + index] === letter.charCodeAt(0));
   const kinds = heads.map((head) => { const bytes = new Uint8Array(head); return starts(bytes, 128, "DICM") ? "dicom" : starts(bytes, 0, "PK\x03\x04") ? "archive" : "other"; });
@@ -50,7 +55,8 @@ export async function uploadStudy(files, told, signal) {
   const giveUp = () => { fetch(`studies/${id}`, { method: "DELETE", credentials: "same-origin" }).catch(() => {}); };
   try {
     await sendAll(id, files, told, signal);
-    let state = await json(`studies/${id}/read`, {});
+    const names = files.some(({ path }) => BY_NAME.test(path)) ? files.map(({ path }) => path) : [];
+    let state = await json(`studies/${id}/read`, { names });
     while (state.state === "reading") {
       if (signal.aborted) { giveUp(); return { ...state, state: "cancelled" }; }
       told(state);
