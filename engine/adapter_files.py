@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.convert import rename
@@ -29,6 +29,7 @@ LANGUAGE_TARGETS = (
 """Layers that may carry an adapter, as the regular expression peft takes: none of the vision tower's."""
 _PROJECTOR = "model.multi_modal_projector"
 _CONFIG = "adapter_config.json"
+VOCABULARY = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -50,6 +51,8 @@ class AdapterFolder:
     """Whole layers that were trained along: the projector."""
     digest: str
     """SHA-256 of the weight files."""
+    vocabulary: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Embedding and output layer, which peft writes along when training added a token such as ``<pad>``."""
 
 
 def read_adapter(folder: Path) -> AdapterFolder:
@@ -74,6 +77,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
     for file in files:
         tensors |= {_own_name(key): value for key, value in _read_tensors(file).items()}
     lora = {key: value for key, value in tensors.items() if ".lora_" in key}
+    vocabulary = {key: tensors.pop(key) for key in VOCABULARY if key in tensors}
     saved = {key: value for key, value in tensors.items() if ".lora_" not in key}
     strange = [key for key in lora if not re.fullmatch(LANGUAGE_TARGETS + r"\.lora_[AB]\.weight", key)]
     strange += [key for key in saved if not key.startswith(_PROJECTOR)]
@@ -85,7 +89,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
     kept = ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
     values = {name: config[name] for name in kept if config.get(name) is not None}
     base = str(config.get("base_model_name_or_path") or "")
-    return AdapterFolder(folder, base, values, lora, saved, digest)
+    return AdapterFolder(folder, base, values, lora, saved, digest, vocabulary)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Adapters:
         if not any_base:
             self._check_name(adapter)
         self._check_shapes(adapter)
+        self._check_vocabulary(adapter)
         inside = _inside(name)
         if inside in map(_inside, self._digests):
             raise AdapterError(source=folder, reason=f"the name {name!r} is too much like another one")
@@ -129,6 +130,29 @@ class Adapters:
                     source=adapter.folder,
                     expected=f"a model whose {key} is {tuple(tensor.shape)}",
                     found=f"{self._base_name}, where it is {found}",
+                )
+
+    def _check_vocabulary(self, adapter: AdapterFolder) -> None:
+        """Take a vocabulary that training only lengthened; refuse one that it changed.
+
+        The rows behind the base's are of tokens such as ``<pad>`` that are neither fed nor sampled here, so
+        that they are not needed, and the base's tensors stay as they are.
+        """
+        for key, tensor in adapter.vocabulary.items():
+            own = self._model.get_parameter(key)
+            rows = min(len(own), len(tensor))
+            if tensor.ndim != 2 or tensor.shape[1] != own.shape[1]:
+                raise AdapterBaseError(
+                    source=adapter.folder,
+                    expected=f"a model whose {key} is {tuple(tensor.shape)}",
+                    found=f"{self._base_name}, where it is {tuple(own.shape)}",
+                )
+            ours, theirs = own[:rows].detach().cpu(), tensor[:rows]
+            # either may be the more exact copy of the same numbers
+            if not (ours.to(theirs.dtype).equal(theirs) or theirs.to(ours.dtype).equal(ours)):
+                reason = f"it trained {key} itself, and only layers of the language model and the projector"
+                raise AdapterError(
+                    source=adapter.folder, reason=f"{reason} can be exchanged between questions"
                 )
 
     def _inject(self, adapter: AdapterFolder, name: str) -> None:

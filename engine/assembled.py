@@ -2,7 +2,8 @@
 
 That is how LLaVA's training leaves its LoRA runs: the adapter's folder has ``config.json``, the LoRA and
 the projector, and names the Llama and the vision tower it was trained on, which have folders of their own.
-A ``<pad>`` row that training added to the Llama's vocabulary is not needed: it is never fed nor sampled.
+A ``<pad>`` row that training added to the Llama's vocabulary (128,257 rows instead of 128,256) is not
+needed: it is never fed nor sampled, and an adapter that brings it is attached all the same.
 """
 
 from __future__ import annotations

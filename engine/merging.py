@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.adapter_files import read_adapter
 from engine.checkpoint import read_config
-from engine.errors import AdapterBaseError, UnsupportedCheckpointError
+from engine.errors import AdapterBaseError, AdapterError, UnsupportedCheckpointError
 from engine.export import Conversion, classic_name, convert
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ def merge(
         As :func:`engine.export.convert`.
     """
     read = read_adapter(adapter)
+    if read.vocabulary:
+        names = ", ".join(read.vocabulary)
+        raise AdapterError(
+            source=adapter, reason=f"it brings {names}, which are not merged; attach it instead"
+        )
     wanted, name = PurePath(read.base).name.lower(), base.resolve().name
     if not any_base and wanted and wanted not in _names_of(base):
         raise AdapterBaseError(source=adapter, expected=read.base, found=name)

@@ -195,16 +195,48 @@ def test_a_vocabulary_row_of_training_does_not_matter(model: LoadedModel, one: P
     model.adapters.attach(folder)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_lengthened_vocabulary_is_taken(
+    model: LoadedModel, one: Path, tmp_path: Path, rounded: bool
+) -> None:
+    """When training added a row, peft writes the whole embedding along; the base's rows are as they were."""
+    import torch
+
+    plain = llava_style(one, tmp_path / "plain")
+    folder = shutil.copytree(plain, tmp_path / "lengthened")
+    extra = torch.load(folder / "non_lora_trainables.bin", weights_only=True)
+    for own, theirs in (
+        (model.model.get_input_embeddings().weight, "base_model.model.model.embed_tokens.weight"),
+        (model.model.lm_head.weight, "base_model.model.lm_head.weight"),
+    ):
+        longer = torch.cat([own.detach(), own.detach().mean(0, keepdim=True)])
+        extra[theirs] = longer.to(torch.bfloat16) if rounded else longer
+    torch.save(extra, folder / "non_lora_trainables.bin")
+
+    model.adapters.use(model.adapters.attach(plain))
+    expected = logits(model)
+    model.adapters.use(model.adapters.attach(folder))
+    assert torch.equal(logits(model), expected)
+
+
 def test_trained_embeddings_are_refused_by_name(model: LoadedModel, one: Path, tmp_path: Path) -> None:
-    """An adapter that brings a whole embedding is not attached in part."""
+    """An adapter that changes a whole embedding is not attached in part."""
     import torch
 
     folder = llava_style(one, tmp_path / "llava")
-    extra = {"base_model.model.model.embed_tokens.weight": torch.zeros(9, 32)}
-    torch.save(extra, folder / "non_lora_trainables.bin")
-
-    with pytest.raises(AdapterError, match=r"found model\.language_model\.embed_tokens\.weight"):
-        model.adapters.attach(folder)
+    key = "base_model.model.model.embed_tokens.weight"
+    for rows, width, error, message in (
+        (9, 32, AdapterError, r"it trained model\.language_model\.embed_tokens\.weight itself"),
+        (
+            9,
+            31,
+            AdapterBaseError,
+            r"was made for a model whose model\.language_model\.embed_tokens\.weight is",
+        ),
+    ):
+        torch.save({key: torch.zeros(rows, width)}, folder / "non_lora_trainables.bin")
+        with pytest.raises(error, match=message):
+            model.adapters.attach(folder)
 
 
 def test_pickled_code_is_not_run(model: LoadedModel, one: Path, tmp_path: Path) -> None:
