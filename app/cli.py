@@ -1,4 +1,4 @@
-"""The command line: serve, ask, render, slide, studies, doctor, models, history.
+"""The command line: serve, ask, render, slide, studies, doctor, models, history, users, encryption.
 
 Only what a command needs is imported when it runs, so that ``--help`` answers at once. Errors are shown
 as one sentence in the user's language, with exit status 1; a wrong flag ends with 2.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.deidentify_command import add_commands as add_deidentify_commands
+from app.encryption_command import add_encryption_commands, unlock_by
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
@@ -40,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         settings = load_settings(file=options.config, flags=_settings_flags(options))
         language = settings.language if settings.language != "auto" else language
         _configure_logging(options.log_level.upper())
+        unlock_by(settings, language)
         status: int = options.command(settings, options, language)
     except KeyboardInterrupt:
         return 130
@@ -68,6 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     common.add_argument(
         "--data-folder", type=Path, metavar="FOLDER", help="where history and pixels are kept"
+    )
+    common.add_argument(
+        "--key-file",
+        dest="encryption_key_file",
+        type=Path,
+        metavar="FILE",
+        help="key of an encrypted data folder, see encryption",
     )
     common.add_argument("--language", choices=("en", "ar"), help="language of messages")
     common.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
@@ -120,6 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_models_command(commands, common)
     add_history_commands(commands, common)
     add_users_commands(commands, common)
+    add_encryption_commands(commands, common)
     return parser
 
 
@@ -144,6 +154,7 @@ def _add_several_users(serve: argparse.ArgumentParser) -> None:
 def _settings_flags(options: argparse.Namespace) -> dict[str, Any]:
     names = (
         "data_folder",
+        "encryption_key_file",
         "language",
         "model",
         "device",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.errors import ArchiveError
 from app.history.rows import new_id
+from app.pixels import put_pixels
 from app.quota import check_quota
 from viewers.errors import ViewerError
 from viewers.store import keep, load
@@ -236,8 +237,8 @@ class CurationService:
         try:
             image = load(folder)
             frames = (image.frame(index) for index in range(image.frame_count))
-            home = keep(
-                self._settings.images_folder,
+            made = keep(
+                self._settings.uploads_folder,
                 frames,
                 image.size,
                 lambda: image.describes,
@@ -245,4 +246,6 @@ class CurationService:
             )
         except (ViewerError, ValueError) as error:
             raise ArchiveError(found="an image that cannot be opened", expected="one as exported") from error
-        return home.name, self._label(image)
+        put_pixels(self._settings, made)
+        shutil.rmtree(made, ignore_errors=True)
+        return made.name, self._label(image)

@@ -28,6 +28,7 @@ from app.grounding_service import GroundingService
 from app.history.lock import FilesLock
 from app.history.store import HistoryStore
 from app.model import PreparedBackend, open_backend
+from app.pixels import load_pixels, put_pixels
 from app.prompts import PromptBook
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
@@ -200,11 +201,9 @@ class Workspace:
             if not digest:
                 image = load_image(arrived)
                 label, digest, origin = _neutral_label(image), image.digest, image.describes.origin
-            folder = self.settings.images_folder / digest
             with self._files:
                 check_quota(self.settings, self._store, owner, arrived)
-                if not folder.exists():
-                    arrived.rename(folder)
+                put_pixels(self.settings, arrived)
                 self._store.add_image(owner, digest, label, patient=origin.patient, study=origin.study)
         finally:
             shutil.rmtree(arrived, ignore_errors=True)
@@ -234,7 +233,7 @@ class Workspace:
                 self._images.move_to_end(digest)
                 return self._images[digest]
         try:
-            image = load_image(self.settings.images_folder / digest)
+            image = load_pixels(self.settings, digest)
         except (OSError, ViewerError) as error:
             _LOG.exception("stored image %s cannot be read", digest[:12])
             raise ImageNotFoundError(found=digest[:12]) from error

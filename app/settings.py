@@ -6,6 +6,7 @@ by flags of the command line. Reading settings touches no other file and imports
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,13 @@ ENVIRONMENT_PREFIX = "BIMEDIX2_"
 Ownership = Literal["single", "visitor", "users"]
 
 _MIB = 1024 * 1024
+
+
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108  # shared memory; the folder in it is made for one user alone
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _default_data_folder() -> Path:
@@ -51,6 +59,12 @@ class Settings:
     """The same for a pinned one; 0: never."""
     retention_images_days: int = 0
     """The same for an image that no conversation shows; 0: never."""
+    encryption_key_file: Path = Path()
+    """Key file of an encrypted data folder, see ``bimedix2 encryption``; empty where there is none, or a
+    passphrase. Keep it on another disk than the data."""
+    scratch_folder: Path = Path()
+    """Where uploads lie while they are read; empty means in the data folder or, if that is encrypted, in
+    memory (``/dev/shm``) where the system has that."""
     data_folder: Path = Path()
     """Folder of the history and the de-identified pixels; empty means the operating system's own place."""
     model: str = ""
@@ -174,6 +188,11 @@ class Settings:
         return self.folder / "uploads"
 
 
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
+        if self.scratch_folder != Path():
+            return self.scratch_folder.expanduser().absolute() / f"bimedix2-{name}"
+        if (self.folder / "encryption-key.json").is_file() and _IN_MEMORY.is_dir():
+            return _IN_MEMORY / f"bimedix2-{_user()}-{name}"
 def load_settings(
     *,
     file: Path | None = None,

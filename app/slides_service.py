@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from app.encryption.keyring import key_of
 from app.errors import ImageNotFoundError
 from viewers.errors import NotAnImageError
 from viewers.limits import Limits
@@ -38,8 +39,13 @@ class SlidesService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._intake = SlideIntake()
-        self.tiles = TileService(SlidePool(lambda digest: load(settings.images_folder / digest)))
+        self.tiles = TileService(
+            SlidePool(lambda digest: load(settings.images_folder / digest, key=key_of(settings.folder)))
+        )
         """Tiles of slides, by digest."""
+
+    def _load(self, digest: str) -> Slide:
+        return load(self._settings.images_folder / digest, key=key_of(self._settings.folder))
 
     def close(self) -> None:
         """End the process that reads, and let go of all slides."""

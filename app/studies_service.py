@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.errors import AppError, UploadNotFoundError, UploadTooManyError
+from app.pixels import put_pixels
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
 from app.upload_parts import PartWriter
@@ -250,7 +251,9 @@ class StudiesService:
             list(labelled.values()),
             upload.folder / "images",
             Limits(
-                file_bytes=max(self._settings.max_upload_bytes, 2**30), graphics=self._settings.keep_graphics
+                file_bytes=max(self._settings.max_upload_bytes, 2**30),
+                graphics=self._settings.keep_graphics,
+                mask_text=self._settings.mask_text,
             ),
             key=owner_key(self._settings, upload.owner),
             names=list(labelled),
@@ -306,11 +309,9 @@ class StudiesService:
 
     def _own(self, upload: StudyUpload, arrived: Path, label: str, **origin: str) -> None:
         """Make what was stored the owner's."""
-        target = self._settings.images_folder / arrived.name
         with self._files:
             check_quota(self._settings, self._store, upload.owner, arrived)
-            if not target.exists():
-                arrived.rename(target)
+            put_pixels(self._settings, arrived)
             self._store.add_image(upload.owner, arrived.name, label, **origin)
         upload.kept.add(arrived.name)
 

@@ -33,12 +33,16 @@ from viewers.findings import finding
 from viewers.openers.apart import OpenSlideApart
 from viewers.openers.tiled import ReadAt, TileGrid, Tiles, decoder
 from viewers.openers.vendor import OpenSlidePixels, companions
+from viewers.sealed import SealedFile, is_there, read_whole, sealed_name
 from viewers.slide import Slide
+from viewers.slide_excerpt import EXCERPTS, ExcerptTiles
 from viewers.slide_record import StoredSlide, slide_from_json, slide_to_json
 from viewers.slide_writer import write_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from viewers.openers.tiled import Segments
 
 __all__ = ["is_stored_slide", "keep", "load"]
 
@@ -51,7 +55,7 @@ _DAMAGED: Final = (ValueError, TypeError, KeyError, IndexError, OSError, EOFErro
 
 def is_stored_slide(folder: Path | str) -> bool:
     """Whether a folder of the store holds a slide, and not another image."""
-    return (Path(folder) / _RECORD).is_file()
+    return is_there(Path(folder) / _RECORD)
 
 
 def keep(slide: Slide, parent: Path | str, progress: Callable[[float], None] | None = None) -> Path:
@@ -119,13 +123,15 @@ def _keep_original(slide: Slide, folder: Path) -> StoredSlide:
     return StoredSlide(slide.digest, "", name, facts, ())
 
 
-def load(folder: Path | str, *, verify: bool = False) -> Slide:
+def load(folder: Path | str, *, verify: bool = False, key: bytes | None = None) -> Slide:
     """Load a stored slide; it has the digest it had, and draws the same pixels.
 
     Parameters
     ----------
     verify : bool
         Whether to compare the tiles with their SHA-256, which reads all of them.
+    key : bytes, optional
+        Of a store whose files are sealed (:mod:`viewers.sealed`); files for OpenSlide never are.
 
     Raises
     ------
@@ -134,21 +140,26 @@ def load(folder: Path | str, *, verify: bool = False) -> Slide:
     """
     home = Path(folder)
     try:
-        stored = slide_from_json(json.loads((home / _RECORD).read_text(encoding="utf-8")))
+        stored = slide_from_json(json.loads(read_whole(home / _RECORD, key)))
         if stored.original is not None:
-            return _load_original(home, stored)
-        return _load_tiles(home, stored, verify=verify)
+            return _load_original(home, stored, key)
+        return _load_tiles(home, stored, key, verify=verify)
     except ViewerError as error:
         raise StoredImageError(reason=type(error).__name__) from error
     except _DAMAGED as error:
         raise StoredImageError(reason=type(error).__name__) from error
 
 
-def _load_tiles(home: Path, stored: StoredSlide, *, verify: bool) -> Slide:
-    profile = _profile(home)
+def _load_tiles(home: Path, stored: StoredSlide, key: bytes | None, *, verify: bool) -> Slide:
+    profile = _profile(home, key)
     colors = color_transform(profile)
-    index = np.memmap(home / "index.bin", "<i8", "r").reshape(-1, 2)
-    file = ReadAt(home / "tiles.bin")
+    file: Segments
+    if key is not None and sealed_name(home / "tiles.bin").is_file():
+        index = np.frombuffer(read_whole(home / "index.bin", key), "<i8").reshape(-1, 2)
+        file = SealedFile(sealed_name(home / "tiles.bin"), key)
+    else:
+        index = np.memmap(home / "index.bin", "<i8", "r").reshape(-1, 2)
+        file = ReadAt(home / "tiles.bin")
     try:
         if verify:
             _check(file, stored.tiles_sha256)
@@ -156,15 +167,17 @@ def _load_tiles(home: Path, stored: StoredSlide, *, verify: bool) -> Slide:
     except BaseException:
         file.close()
         raise
-    return Slide(stored.facts, Tiles(grids, [file]), colors, stored.digest, profile=profile)
+    is_excerpt = any(found.key in EXCERPTS for found in stored.facts.findings)
+    pixels = ExcerptTiles(grids, [file], stored.facts.levels) if is_excerpt else Tiles(grids, [file])
+    return Slide(stored.facts, pixels, colors, stored.digest, profile=profile)
 
 
-def _profile(home: Path) -> bytes | None:
+def _profile(home: Path, key: bytes | None) -> bytes | None:
     path = home / "profile.icc"
-    return path.read_bytes() if path.is_file() else None
+    return read_whole(path, key) if is_there(path) else None
 
 
-def _grids(stored: StoredSlide, index: np.ndarray, file: ReadAt) -> list[TileGrid]:
+def _grids(stored: StoredSlide, index: np.ndarray, file: Segments) -> list[TileGrid]:
     grids: list[TileGrid] = []
     first = 0
     for level, coding in zip(stored.facts.levels, stored.codings, strict=True):
@@ -184,7 +197,7 @@ def _grids(stored: StoredSlide, index: np.ndarray, file: ReadAt) -> list[TileGri
     return grids
 
 
-def _check(file: ReadAt, sha256: str) -> None:
+def _check(file: Segments, sha256: str) -> None:
     made, at = hashlib.sha256(), 0
     while chunk := file.read_at(at, 2**22):
         made.update(chunk)
@@ -193,11 +206,11 @@ def _check(file: ReadAt, sha256: str) -> None:
         raise StoredImageError(reason="tiles.bin: SHA-256")
 
 
-def _load_original(home: Path, stored: StoredSlide) -> Slide:
+def _load_original(home: Path, stored: StoredSlide, key: bytes | None) -> Slide:
     name = stored.original or ""
     path = home / "original" / name
     if Path(name).name != name or not path.is_file():
         raise StoredImageError(reason="original")
-    profile = _profile(home)
+    profile = _profile(home, key)
     pixels = OpenSlideApart((path,))
     return Slide(stored.facts, pixels, color_transform(profile), stored.digest, profile=profile)

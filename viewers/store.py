@@ -1,7 +1,8 @@
 """An opened image kept on disk without the file it came from: one JSON record and one array.
 
 ``image.json`` holds the display facts, the code maps and the digests; ``frames.npy`` the frames, uint16
-of shape (frames, rows, columns) or uint8 of shape (frames, rows, columns, 3), memory-mapped on loading.
+of shape (frames, rows, columns) or uint8 of shape (frames, rows, columns, 3), memory-mapped on loading. A
+store with a key holds both sealed (:mod:`viewers.sealed`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 from viewers.errors import StoredImageError
 from viewers.image import ColorFrame, Frame, GreyFrame, Image, display_digest
 from viewers.record import code_map_from_json, code_map_to_json, facts_from_json, facts_to_json, strict
+from viewers.sealed import read_whole, sealed_name
+from viewers.sealed_frames import SealedStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,6 +66,23 @@ class _StoredFrames:
     def stacked(self) -> tuple[NDArray[np.uint16], tuple[CodeMap, ...]]:
         """All grey frames; see :class:`viewers.image.StackedSource`."""
         return self.array, self.code_maps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SealedFrames:
+    """Frames of a sealed array."""
+
+    stack: SealedStack
+    code_maps: tuple[CodeMap, ...]
+
+    def read(self, index: int) -> Frame:
+        """Read one frame; see :class:`viewers.image.FrameSource`."""
+        pixels = self.stack.frame(index)
+        return GreyFrame(pixels, self.code_maps[index]) if self.code_maps else ColorFrame(pixels)
+
+    def stacked(self) -> tuple[NDArray[np.uint16], tuple[CodeMap, ...]]:
+        """All grey frames; see :class:`viewers.image.StackedSource`."""
+        return self.stack.whole(), self.code_maps
 
 
 def save(image: Image, folder: Path | str, progress: Callable[[float], None] | None = None) -> None:
@@ -249,13 +269,16 @@ def _flush(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def load(folder: Path | str, *, verify: bool = True) -> Image:
+def load(folder: Path | str, *, verify: bool = True, key: bytes | None = None) -> Image:
     """Load a stored image; it has the digest it had, and renders the same pixels.
 
     Parameters
     ----------
     verify : bool
-        Whether to compare the frames with their SHA-256, which reads all of them.
+        Whether to compare the frames with their SHA-256, which reads all of them. Those of a sealed image
+        prove themselves whenever they are read.
+    key : bytes, optional
+        Of a store whose files are sealed (:mod:`viewers.sealed`).
 
     Raises
     ------
@@ -264,29 +287,42 @@ def load(folder: Path | str, *, verify: bool = True) -> Image:
     """
     source = Path(folder)
     try:
-        value = json.loads((source / "image.json").read_text(encoding="utf-8"))
+        value = json.loads(read_whole(source / "image.json", key))
         record = strict(value, _RECORD, _damaged)
         if record["version"] not in _READABLE:
             raise StoredImageError(reason=f"version {record['version']}, expected {_VERSION}")
         facts = facts_from_json(record["facts"], record["version"])
         maps = [code_map_from_json(item) for item in record["code_maps"]]
         code_maps = tuple(maps[index] for index in record["frame_code_map"])
+        frames = sealed_name(source / "frames.npy")
+        if key is not None and frames.is_file():
+            return _sealed(frames, key, facts, code_maps, record["digest"])
         array = np.load(source / "frames.npy", mmap_mode="r", allow_pickle=False)
     except _DAMAGED as error:
         raise StoredImageError(reason=type(error).__name__) from error
-    _check(array, facts, len(code_maps))
+    _check(array.shape, array.dtype, facts, len(code_maps))
     if verify and hashlib.sha256(memoryview(array).cast("B")).hexdigest() != record["frames_sha256"]:
         raise StoredImageError(reason="frames.npy: SHA-256")
     return Image(facts, _StoredFrames(array, code_maps), record["digest"])
+
+
+def _sealed(path: Path, key: bytes, facts: ImageFacts, code_maps: tuple[CodeMap, ...], digest: str) -> Image:
+    stacked = SealedStack(path, key)
+    try:
+        _check(stacked.shape, stacked.dtype, facts, len(code_maps))
+    except BaseException:
+        stacked.close()
+        raise
+    return Image(facts, _SealedFrames(stacked, code_maps), digest)
 
 
 def _damaged(entry: str, found: str, expected: str) -> Exception:
     return StoredImageError(reason=f"{entry}: {found}, expected {expected}")
 
 
-def _check(array: NDArray[Any], facts: ImageFacts, code_maps: int) -> None:
+def _check(found: tuple[int, ...], found_dtype: np.dtype[Any], facts: ImageFacts, code_maps: int) -> None:
     size, count = facts.size, len(facts.frames)
     shape = (count, size.height, size.width) + ((3,) if facts.is_color else ())
     dtype = np.dtype(np.uint8 if facts.is_color else "<u2")
-    if array.shape != shape or array.dtype != dtype or code_maps != (0 if facts.is_color else count):
-        raise StoredImageError(reason=f"frames.npy: {array.shape} {array.dtype}, expected {shape} {dtype}")
+    if found != shape or found_dtype != dtype or code_maps != (0 if facts.is_color else count):
+        raise StoredImageError(reason=f"frames.npy: {found} {found_dtype}, expected {shape} {dtype}")

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert, select, update
 
+from app.encryption.keyring import key_of
 from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError
 from app.history import indexing, rows
 from app.history.archive_schema import checked
@@ -30,6 +31,7 @@ from app.history.lines import LONGEST_TITLE, one_line, storable
 from app.history.models import answers, feedback, images, tags, threads
 from app.history.records import StoredView
 from app.history.seals import thread_seals
+from viewers.sealed import open_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,7 +129,7 @@ class Archiving:
         FileAccessError
             If it cannot be read.
         """
-        unpacked = Path(tempfile.mkdtemp(prefix="import-"))
+        unpacked = Path(tempfile.mkdtemp(prefix="import-", dir=file.parent))
         try:
             with _opened(file) as archive:
                 record = _read_record(archive, limits)
@@ -155,11 +157,12 @@ class Archiving:
 def _write_archive(
     stream: IO[bytes], thread: Mapping[str, Any], labels: Mapping[str, str], folder: Path
 ) -> None:
+    key = key_of(folder.parent)
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         described = []
         for number, (digest, label) in enumerate(labels.items()):
             sums = {
-                name: _put(archive, f"images/{number}/{name}", folder / digest / name)
+                name: _put(archive, f"images/{number}/{name}", folder / digest / name, key)
                 for name in _IMAGE_FILES
             }
             described.append({"digest": digest, "label": label, "sha256": sums})
@@ -172,10 +175,10 @@ def _write_archive(
         archive.writestr(_RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
-def _put(archive: zipfile.ZipFile, name: str, source: Path) -> str:
+def _put(archive: zipfile.ZipFile, name: str, source: Path, key: bytes | None) -> str:
     digest = hashlib.sha256()
-    with source.open("rb") as reading, archive.open(name, "w", force_zip64=True) as writing:
-        while block := reading.read(_BLOCK):
+    with archive.open(name, "w", force_zip64=True) as writing:
+        for block in open_blocks(source, key):
             digest.update(block)
             writing.write(block)
     return digest.hexdigest()

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,9 +24,10 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, NoSuchModuleError
 from app.errors import StorageForeignError, StorageTooNewError, StorageUnavailableError
 from app.history import parts
 from app.history.lock import UseLock, lock_file
+from app.history.sqlite_file import library_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -68,12 +70,29 @@ class Database:
         self._writing = threading.Lock()
         # hide_parameters: the text of a conversation never gets into an error message or a log
         self._use = UseLock(lock_file(Path(str(url.database)))) if self._sqlite else None
+        library, key = self._library(Path(str(url.database)).parent) if self._sqlite else (None, None)
+        # an encrypted database is opened with its key, before anything else is asked of it
+        first = [] if key is None else [key]
         self._engine: Engine = create_engine(
-            url, hide_parameters=True, pool_size=8, max_overflow=-1, pool_pre_ping=not self._sqlite
+            url,
+            hide_parameters=True,
+            pool_size=8,
+            max_overflow=-1,
+            pool_pre_ping=not self._sqlite,
+            **({} if key is None else {"module": library}),
         )
         if self._sqlite:
-            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "connect", partial(_prepare_sqlite, [*first, *_ON_CONNECT]))
             event.listen(self._engine, "begin", _begin_sqlite)
+
+    def _library(self, folder: Path) -> tuple[Any, str | None]:
+        """Look up what opens a folder's database; asked under the lock, so that nobody converts it now."""
+        try:
+            return library_of(folder)
+        except BaseException:
+            if self._use is not None:
+                self._use.close()
+            raise
 
     @classmethod
     def open(cls, source: str | Path) -> Database:
@@ -214,10 +233,10 @@ def _make_private(path: Path) -> None:
         raise StorageUnavailableError(location=str(path), reason=str(error.strerror)) from error
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(statements: Sequence[str], connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins no transaction of its own; _begin_sqlite does
     with closing(connection.cursor()) as cursor:
-        for statement in _ON_CONNECT:
+        for statement in statements:
             cursor.execute(statement)
 
 

@@ -63,7 +63,7 @@ def index_first(connection: Connection, answer: Row[Any], text: str) -> None:
     Parameters
     ----------
     answer : Row
-        See :func:`app.history.rows.lock_answer`.
+        See :func:`rows.lock_answer`.
     text : str
         As it ended.
     """

@@ -1,24 +1,26 @@
 """Keeping a history for years: backup while it is used, restoring, checking, compacting.
 
 A backup is always a folder with an SQLite history and its images, wherever the history itself is; so a
-history also moves from a file to a server and back.
+history also moves from a file to a server and back. That of an encrypted folder is encrypted by the same key.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from app.encryption.envelope import ENVELOPE
+from app.encryption.keyring import key_of
 from app.errors import BackupExistsError, BackupUnusableError, HistoryExistsError, StorageError
 from app.history import rows
 from app.history.copying import copy_rows, is_empty
 from app.history.lock import UseLock, lock_file
+from app.history.sqlite_file import broken, connect
 from app.history.store import HistoryStore
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def back_up(database: Path | str, images_folder: Path, destination: Path) -> int
     part = destination.with_name(f".{destination.name}.{rows.new_id()}")
     part.mkdir(parents=True, mode=0o700)
     try:
+        _copy_envelope(images_folder.parent, part)
         if isinstance(database, Path):
             _copy_database(database, part / DATABASE)
         else:
@@ -101,7 +104,7 @@ def restore(source: Path, folder: Path, *, overwrite: bool = False, url: str | N
     """
     if not (source / DATABASE).is_file():
         raise BackupUnusableError(location=source, reason="there is no backup")
-    there = list(folder.glob(f"{DATABASE}*"))
+    there = [*folder.glob(f"{DATABASE}*"), *folder.glob(ENVELOPE)]
     if (folder / IMAGES).is_dir() and any((folder / IMAGES).iterdir()):
         there.append(folder / IMAGES)
     if there and not overwrite:
@@ -115,6 +118,7 @@ def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> 
     part = folder / f".restore-{rows.new_id()}"
     part.mkdir(mode=0o700)
     try:
+        _copy_envelope(source, part)
         _copy_database(source / DATABASE, part / DATABASE)
         _copy_images(part / DATABASE, source / IMAGES, part / IMAGES)
         _check(part / DATABASE, source)
@@ -123,6 +127,8 @@ def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> 
         aside = _move_aside(there, folder)
         shutil.rmtree(folder / IMAGES, ignore_errors=True)  # an empty one
         (part / IMAGES).rename(folder / IMAGES)
+        if (part / ENVELOPE).is_file():
+            (part / ENVELOPE).rename(folder / ENVELOPE)
         if url is None:
             (part / DATABASE).rename(folder / DATABASE)
     finally:
@@ -149,7 +155,7 @@ def compact(path: Path | str) -> tuple[int, int]:
     before = path.stat().st_size
     with HistoryStore.open(path) as store:
         store._database.sweep()  # noqa: SLF001  # parts of one package
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete=ON")
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -160,14 +166,21 @@ def _copy_database(source: Path, target: Path) -> None:
     os.close(os.open(target, os.O_CREAT | os.O_RDWR, 0o600))
     try:
         with (
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as reading,
-            closing(sqlite3.connect(target)) as writing,
+            closing(connect(source)) as reading,
+            closing(connect(target, new=True)) as writing,
         ):
             reading.execute("PRAGMA busy_timeout=15000")
             reading.backup(writing)  # in one step: begun anew at every write, it might never end
             writing.execute("PRAGMA journal_mode=DELETE")  # one file, that can be moved anywhere
-    except sqlite3.DatabaseError as error:
+    except broken() as error:
         raise BackupUnusableError(location=source, reason=str(error)) from error
+
+
+def _copy_envelope(source: Path, target: Path) -> None:
+    """Give a copy of an encrypted folder its key, which the same key file or passphrase opens."""
+    if (source / ENVELOPE).is_file():
+        key_of(source)  # whoever cannot open it, or finds it halfway, copies nothing
+        shutil.copyfile(source / ENVELOPE, target / ENVELOPE)
 
 
 def _copy_rows(source: Path | str, target: Path | str) -> None:
@@ -179,7 +192,7 @@ def _copy_rows(source: Path | str, target: Path | str) -> None:
 
 
 def _one_file(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     lock_file(path).unlink(missing_ok=True)
 
@@ -187,10 +200,10 @@ def _one_file(path: Path) -> None:
 def _copy_images(database: Path, source: Path, target: Path) -> int:
     """Copy the images a database speaks of; one deleted since the copy of the database is not there."""
     target.mkdir(mode=0o700)
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(connect(database)) as connection:
         try:
             digests = [row[0] for row in connection.execute("SELECT DISTINCT digest FROM images")]
-        except sqlite3.DatabaseError as error:
+        except broken() as error:
             raise BackupUnusableError(location=database, reason=str(error)) from error
     there = [digest for digest in digests if Path(digest).name == digest and (source / digest).is_dir()]
     for digest in there:
@@ -200,10 +213,10 @@ def _copy_images(database: Path, source: Path, target: Path) -> int:
 
 def _file_problems(path: Path) -> list[str]:
     try:
-        with closing(sqlite3.connect(path)) as connection:
+        with closing(connect(path)) as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
             orphaned = connection.execute("PRAGMA foreign_key_check").fetchall()
-    except sqlite3.DatabaseError as error:
+    except broken() as error:
         return [str(error)]
     return found + [f"{row[0]} {row[1]} → {row[2]}" for row in orphaned[:20]]
 

@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
     from viewers.geometry import Region, SizePx
 
-__all__ = ["WHITE", "Coding", "ReadAt", "Segments", "TileGrid", "Tiles", "as_rgb", "clean", "decoder"]
+__all__ = [
+    "WHITE",
+    "Closes",
+    "Coding",
+    "ReadAt",
+    "Segments",
+    "TileGrid",
+    "Tiles",
+    "as_rgb",
+    "clean",
+    "decoder",
+]
 
 _SHARED_FROM: Final = 12
 """Tiles of a region from which on several threads decode them; a single tile never waits for others."""
@@ -46,6 +57,14 @@ class Segments(Protocol):
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes; fewer at the end of the file."""
+        ...
+
+
+class Closes(Protocol):
+    """What is let go of with a slide."""
+
+    def close(self) -> None:
+        """Let it go."""
         ...
 
 
@@ -146,7 +165,7 @@ class Tiles:
         What :meth:`close` closes.
     """
 
-    def __init__(self, grids: Sequence[TileGrid], files: Sequence[ReadAt]) -> None:
+    def __init__(self, grids: Sequence[TileGrid], files: Sequence[Closes]) -> None:
         self.grids = tuple(grids)
         self._files = tuple(files)
 
