@@ -36,6 +36,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--keep-pixels", action="store_true", help="do not blacken ultrasound outside its regions"
     )
     deidentify.add_argument(
+        "--mask-text",
+        action="store_true",
+        help="blacken what looks like text in pictures; needs the extra ocr",
+    )
+    deidentify.add_argument(
         "--map", action="store_true", help="remember, encrypted in the data folder, who stands for whom"
     )
     _add_map_key(deidentify)
@@ -74,7 +79,10 @@ def _deidentify(settings: Settings, options: argparse.Namespace, language: str) 
     identities = _map(settings, options) if options.map else None
     options.output.mkdir(parents=True, exist_ok=True)
     policy = Policy(
-        pseudonym_key(settings), shift_dates=options.shift_dates, mask_regions=not options.keep_pixels
+        pseudonym_key(settings),
+        shift_dates=options.shift_dates,
+        mask_regions=not options.keep_pixels,
+        mask_text=options.mask_text,
     )
     texts, failed = Catalogue(), 0
     with tempfile.TemporaryDirectory(prefix="bimedix2-") as scratch:

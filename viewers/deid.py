@@ -27,7 +27,7 @@ from viewers.attributes import PARSER_FAILURES, texts
 from viewers.display import burned_in
 from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
-from viewers.mask import mask_outside_regions
+from viewers.mask import mask_outside_regions, mask_text
 from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class Policy:
     """Move the dates of a patient by the same number of days, instead of removing them."""
     mask_regions: bool = True
     """Blacken ultrasound pixels outside the regions the file states."""
+    mask_text: bool = False
+    """Blacken what looks like text in images of kinds that often hold some; needs the extra ``ocr``."""
 
     def __post_init__(self) -> None:
         if len(self.key) < 16:
@@ -160,6 +162,8 @@ def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -
     ------
     OpenError
         If pixels must be masked and cannot be decoded, or the dataset cannot be read at all.
+    TextDetectorMissingError
+        If text is to be blackened and the extra ``ocr`` is not installed.
     """
     with collected_warnings():  # they quote values
         return _deidentified(dataset, policy, limits)
@@ -176,9 +180,12 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
             attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
         ) from error
     masked = policy.mask_regions and mask_outside_regions(made, limits)
-    _set_status(made, policy, masked=masked)
     warning = burned_in(dataset)
     found = [warning] if warning is not None else []
+    text = mask_text(made, limits) if policy.mask_text and warning is not None else None
+    if text is not None:
+        found += text.findings
+    _set_status(made, policy, masked=masked or bool(text and text.covered))
     if masked:
         found.append(finding("outside_masked"))
     if work.left_out:
@@ -201,6 +208,13 @@ def describe(policy: Policy) -> tuple[str, ...]:
         if policy.mask_regions
         else "Pixels are not changed."
     )
+    text = (
+        "Images of kinds that often have names burned in are flagged, and what a detector takes for text is "
+        "blackened in them; what it does not find remains."
+        if policy.mask_text
+        else "Images of kinds that often have names burned in are flagged; text inside the picture is not "
+        "recognised and may remain."
+    )
     return (
         (
             f"Of the attributes of DICOM PS3.15 table E.1-1 (2026c), {counts['X']} are removed, "
@@ -221,10 +235,7 @@ def describe(policy: Policy) -> tuple[str, ...]:
             "and transfer syntax stay."
         ),
         masked,
-        (
-            "Images of kinds that often have names burned in are flagged; text inside the picture is not "
-            "recognised and may remain."
-        ),
+        text,
         "The result says PatientIdentityRemoved YES, with method and codes.",
     )
 

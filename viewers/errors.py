@@ -33,6 +33,7 @@ The tree::
     │   ├── PlaneOutsideError          a plane that does not meet the volume
     │   ├── TooFewSlicesError
     │   └── UnevenSpacingError         one is missing, or they are not equally far apart
+    ├── TextDetectorMissingError       text is to be covered, and nothing here finds it
     ├── SlideBusyError                 a tile that is no longer waited for, or too many at once
     ├── IdentityMapError               a map of pseudonyms that cannot be read
     └── StoredImageError               a stored image that is damaged or of another version
@@ -72,6 +73,7 @@ __all__ = [
     "RegionOutOfBoundsError",
     "SlideBusyError",
     "StoredImageError",
+    "TextDetectorMissingError",
     "TileOutOfRangeError",
     "TooFewSlicesError",
     "TooLargeError",
@@ -145,6 +147,16 @@ class MissingDecoderError(OpenError):
         "The pixels are compressed as {syntax} ({uid}), which {plugin} cannot decode here; needed: "
         "{package}. "
         "Export the image uncompressed, or install what is missing."
+    )
+
+
+class TextDetectorMissingError(ViewerError):
+    """Text in pictures was to be covered, and nothing here can find it."""
+
+    key = "viewers.text_detector_missing"
+    template = (
+        "Text in pictures cannot be looked for here. Install {package}, or go on without and check the "
+        "pictures yourself."
     )
 
 

@@ -21,6 +21,14 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.burned_in_possible": (
         "Images of this kind ({modality}) often have text burned in: check for names."
     ),
+    "finding.text_covered": (
+        "{count} places that look like text were blackened; text that was not recognised may remain."
+    ),
+    "finding.text_unchecked": (
+        "There was no time to look for text in {count} frames; what other frames hold was blackened in them "
+        "too."
+    ),
+    "finding.text_not_looked_for": "Text in the picture was not looked for: the extra ocr is not installed.",
     "finding.lossy": "The image was compressed with losses.",
     "finding.quantised": "Values were reduced to 65536 steps of {step} each.",
     "finding.values_clipped": "{count} values that are not numbers are drawn black.",
@@ -47,6 +55,14 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.label_removed": "A picture of the slide's label was left out of the stored copy.",
     "finding.original_kept": (
         "This format is kept as it came: the file may hold names inside, which are never shown or sent."
+    ),
+    "finding.excerpt_large": (
+        "The slide was larger than {limit} MiB: of it the regions of the conversation came along in detail, "
+        "the rest in little."
+    ),
+    "finding.excerpt_original": (
+        "The slide's own files may hold names and stayed behind: the regions of the conversation came along "
+        "in detail, the rest in little."
     ),
     "finding.mpp_missing": "The file does not say how large a pixel is; lengths are in pixels.",
     "finding.channels_left_out": "{count} further channels or planes were left out; the first is shown.",

@@ -224,6 +224,11 @@ class Image:
         return Image(facts, self._source, display_digest(record, self.digest.encode()))
 
     @property
+    def source(self) -> FrameSource:
+        """Where its frames come from, past the cache."""
+        return self._source
+
+    @property
     def describes(self) -> ImageFacts:
         """All facts as one frozen value."""
         return self._facts

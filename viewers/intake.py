@@ -56,6 +56,10 @@ def open_image(
         raw = stream.read(size)
     tell(0.5)
     image = _open(raw, limits, key)
+    if limits.mask_text:
+        from viewers.burned_in import without_text
+
+        image = without_text(image, limits)
     tell(1.0)
     return image
 

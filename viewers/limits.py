@@ -40,5 +40,9 @@ class Limits:
     graphics: bool = False
     """Whether drawings and text over pictures are taken in, of overlays and presentation states: both may
     name the patient."""
+    mask_text: bool = False
+    """Whether text that is found in pictures of suspicious kinds is blackened; needs the extra ``ocr``."""
+    text_s: float = 60.0
+    """Seconds for finding text in one image or series: half a second for each frame of 512 x 512."""
     slide_bytes: int = 64 * 2**30
     """Bytes of a slide's files together: they are read in place, never as a whole."""

@@ -1,4 +1,4 @@
-"""Pixels outside the regions an ultrasound machine states made black: where it writes names and dates.
+"""Pixels made black: outside the regions an ultrasound machine states, and where text is found.
 
 References
 ----------
@@ -16,10 +16,15 @@ from viewers.image import ColorFrame
 from viewers.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-__all__ = ["mask_outside_regions"]
+    from viewers.burned_in import TextMask
+    from viewers.pixels import DicomFrames
+
+__all__ = ["mask_outside_regions", "mask_text"]
 
 _EDGES = ("X0", "Y0", "X1", "Y1")
 
@@ -39,29 +44,78 @@ def mask_outside_regions(dataset: Dataset, limits: Limits | None = None) -> bool
     """
     boxes = [_box(region) for region in items(dataset, "SequenceOfUltrasoundRegions")]
     found = [box for box in boxes if box is not None]
-    if not found or len(found) < len(boxes) or "PixelData" not in dataset:
+    if not found or len(found) < len(boxes):
         return False
+    frames = _frames(dataset, limits or Limits())
+    if frames is None:
+        return False
+    outside = np.ones((frames.format.rows, frames.format.columns), bool)
+    for left, top, right, bottom in found:
+        outside[top : bottom + 1, left : right + 1] = False
+    _blacken(dataset, frames, lambda _: outside)
+    return True
+
+
+def mask_text(dataset: Dataset, limits: Limits | None = None) -> TextMask | None:
+    """Blacken, in place, what looks like text; the pixels are then uncompressed, if there was any.
+
+    Returns
+    -------
+    TextMask or None
+        What was done; ``None`` when the pixels are of a kind that cannot be written anew.
+
+    Raises
+    ------
+    TextDetectorMissingError
+        If the extra ``ocr`` is not installed.
+    OpenError
+        If the pixels cannot be decoded.
+    """
+    from viewers.burned_in import TextMask
+    from viewers.text_detector import text_detector
+
+    text_detector()
+    used = limits or Limits()
+    frames = _frames(dataset, used)
+    if frames is None or frames.mosaic is not None:
+        return None
+    mask = TextMask(used, frames.format.photometric == "MONOCHROME1")
+    hidden = []
+    for index in range(frames.format.frame_count):
+        outside = np.zeros((frames.format.rows, frames.format.columns), bool)
+        for region in mask.regions(frames.read(index)):
+            outside[region.y : region.y + region.height, region.x : region.x + region.width] = True
+        hidden.append(outside)
+    if mask.covered:
+        _blacken(dataset, frames, lambda index: hidden[index])
+    return mask
+
+
+def _frames(dataset: Dataset, limits: Limits) -> DicomFrames | None:
+    """Pixels that can be written anew as plain numbers; ``None`` when they cannot."""
+    if "PixelData" not in dataset:
+        return None
     from viewers.dataset import ParsedFile
     from viewers.dicom import describe
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     parsed = ParsedFile(dataset, syntax, "", big_endian=syntax == "1.2.840.10008.1.2.2")
-    frames, _ = describe(parsed, limits or Limits())
+    frames, _ = describe(parsed, limits)
     fmt = frames.format
-    outside = np.ones((fmt.rows, fmt.columns), bool)
-    for left, top, right, bottom in found:
-        outside[top : bottom + 1, left : right + 1] = False
-    if not fmt.is_color and (fmt.signed or fmt.bits_stored > 16 or fmt.bits_allocated == 1):
-        return False
+    plain = fmt.is_color or not (fmt.signed or fmt.bits_stored > 16 or fmt.bits_allocated == 1)
+    return frames if plain else None
+
+
+def _blacken(dataset: Dataset, frames: DicomFrames, hidden: Callable[[int], NDArray[np.bool_]]) -> None:
+    fmt = frames.format
     black = 2**fmt.bits_stored - 1 if fmt.photometric == "MONOCHROME1" else 0
     made = []
     for index in range(fmt.frame_count):
         frame = frames.read(index)
         pixels = (frame.rgb if isinstance(frame, ColorFrame) else frame.codes).copy()
-        pixels[outside] = 0 if isinstance(frame, ColorFrame) else black
+        pixels[hidden(index)] = 0 if isinstance(frame, ColorFrame) else black
         made.append(pixels)
     _write(dataset, np.stack(made), color=fmt.is_color, bits=fmt.bits_stored)
-    return True
 
 
 def _box(region: Dataset) -> tuple[int, int, int, int] | None:

@@ -28,6 +28,7 @@ from viewers.store import keep, save
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from viewers.burned_in import TextMask
     from viewers.geometry import SizePx
     from viewers.image import Frame, ImageFacts
     from viewers.layer import Presentation
@@ -259,11 +260,25 @@ class SliceFrames:
         self.instances = tuple(instance for instance, _ in alike)
         self._facts = tuple(facts for _, facts in alike)
         self._left_out = len(instances) - len(self.instances)
+        self._text = self._text_mask(first)
+
+    def _text_mask(self, first: ImageFacts) -> TextMask | None:
+        """Return what covers text in the slices, where that is wanted and they may hold some."""
+        if not self._limits.mask_text:
+            return None
+        from viewers.burned_in import TextMask, may_hold_text
+
+        noticed = [found for facts in self._facts for found in facts.findings]
+        if not may_hold_text(first.kind, noticed):
+            return None
+        return TextMask(self._limits, first.inverted_by_default)
 
     def facts(self, more: tuple[Finding, ...] = (), read: list[int] | None = None) -> ImageFacts:
         """Make the facts of the image; with the slices in ``read`` only, if given."""
         chosen = self._facts if read is None else tuple(self._facts[index] for index in read)
         noticed = [item for facts in chosen for item in facts.findings]
+        if self._text is not None and read is not None:
+            noticed += self._text.findings
         left_out = self._left_out + len(self._facts) - len(chosen)
         if left_out:
             noticed.append(finding("slices_left_out", count=left_out))
@@ -287,6 +302,10 @@ class SliceFrames:
 
     def read(self, index: int) -> Frame:
         """Decode one slice; see :class:`viewers.image.FrameSource`."""
+        frame = self._decoded(index)
+        return frame if self._text is None else self._text.applied(frame)
+
+    def _decoded(self, index: int) -> Frame:
         file = self.instances[index].file
         self.watch.looking(self.instances[index].index)
         try:
