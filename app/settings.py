@@ -139,6 +139,9 @@ class Settings:
     keep_graphics: bool = False
     """Keep drawings and text over pictures, of DICOM overlays and presentation states, so that the page can
     show them. Off by default: both may name the patient, and the model would read it."""
+    mask_text: bool = False
+    """Blacken text that is found in uploaded pictures of kinds that often hold names: ultrasound, screens,
+    scans, photographs. Needs the extra ``ocr``; finds most of it, not all; half a second for a picture."""
     max_study_bytes: int = 8 * 1024 * _MIB
     """Largest upload of many files together, in bytes. A PET-CT or cardiac examination stays below 4 GiB."""
     max_study_files: int = 20_000
@@ -185,14 +188,14 @@ class Settings:
     @property
     def uploads_folder(self) -> Path:
         """Where an upload lies while it is read; emptied afterwards and at every start."""
-        return self.folder / "uploads"
-
-
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
         if self.scratch_folder != Path():
             return self.scratch_folder.expanduser().absolute() / f"bimedix2-{name}"
         if (self.folder / "encryption-key.json").is_file() and _IN_MEMORY.is_dir():
             return _IN_MEMORY / f"bimedix2-{_user()}-{name}"
+        return self.folder / "uploads"
+
+
 def load_settings(
     *,
     file: Path | None = None,
