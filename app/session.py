@@ -191,7 +191,11 @@ class Workspace:
         QuotaError
             If the owner has no room for it.
         """
-        limits = Limits(file_bytes=self.settings.max_upload_bytes, graphics=self.settings.keep_graphics)
+        limits = Limits(
+            file_bytes=self.settings.max_upload_bytes,
+            graphics=self.settings.keep_graphics,
+            mask_text=self.settings.mask_text,
+        )
         uploads = self.settings.uploads_folder
         arrived = self.slides.take(path, uploads)
         label, digest, origin = "SM", arrived.name if arrived else "", Origin()
