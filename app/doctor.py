@@ -7,11 +7,11 @@ import importlib.util
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from app.model import DEMONSTRATION_FOLDER, describe_model, is_missing
+from app.findings import Finding, Level
+from app.model_check import examine_model
 from i18n.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "examine", "report"]
 
-Level = Literal["ok", "warning", "failed"]
 _GB = 1e9
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OLDEST_PYTHON = (3, 11)
@@ -29,17 +28,6 @@ _PACKAGES = (
     "torch", "transformers", "peft", "gradio", "pydicom", "imagecodecs", "SimpleITK", "pillow", "sqlalchemy",
     "arabic-reshaper", "python-bidi",
 )  # fmt: skip
-_WORKING_MEMORY_BYTES = 1.5e9
-"""What Python, torch and the page need beside the weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    level: Level
-    key: str
-    values: dict[str, object] = field(default_factory=dict)
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -48,11 +36,10 @@ def examine(settings: Settings) -> list[Finding]:
         *_python(),
         *_packages(),
         *_gpu(),
-        *_memory(settings),
         *_data_folder(settings),
         *_several_users(settings),
         *_decoders(),
-        *_model(settings),
+        *examine_model(settings),
     ]
 
 
@@ -95,8 +82,6 @@ def _gpu() -> Iterator[Finding]:
         return
     import torch
 
-    from engine.checkpoint import choose_device, choose_dtype
-
     if torch.cuda.is_available():
         properties: Any = torch.cuda.get_device_properties(0)
         values: dict[str, object] = {
@@ -106,31 +91,6 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("ok", "cli.doctor_gpu", values)
     else:
         yield Finding("ok", "cli.doctor_no_gpu")
-    device, why_device = choose_device("auto")
-    _, why_dtype = choose_dtype("auto", device)
-    yield Finding("ok", "cli.doctor_precision", {"reason": f"{why_device}; {why_dtype}"})
-
-
-def _weights_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def _memory(settings: Settings) -> Iterator[Finding]:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    source = Path(describe_model(settings).source).expanduser()
-    # bfloat16 files may be computed in float32, twice their size
-    needed = 2 * _weights_bytes(source) + _WORKING_MEMORY_BYTES if source.is_dir() else _WORKING_MEMORY_BYTES
-    values: dict[str, object] = {
-        "free": f"{memory.available / _GB:.1f}",
-        "total": f"{memory.total / _GB:.1f}",
-        "needed": f"{needed / _GB:.1f}",
-    }
-    if memory.available < needed:
-        yield Finding("warning", "cli.doctor_memory_short", values)
-    else:
-        yield Finding("ok", "cli.doctor_memory", values)
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
@@ -190,14 +150,3 @@ def _decoders() -> Iterator[Finding]:
     yield Finding("ok", "cli.doctor_decoders", values)
     for entry in missing:
         yield Finding("ok", "cli.doctor_decoder_missing", {"name": entry.name, "uid": entry.uid})
-
-
-def _model(settings: Settings) -> Iterator[Finding]:
-    info = describe_model(settings)
-    if info.is_demonstration:
-        there = (DEMONSTRATION_FOLDER / "model.safetensors").is_file()
-        key = "cli.doctor_model_demo" if there else "cli.doctor_model_missing"
-        yield Finding("ok" if there else "failed", key, {} if there else {"source": DEMONSTRATION_FOLDER})
-        return
-    key = "cli.doctor_model_missing" if is_missing(info.source) else "cli.doctor_model"
-    yield Finding("failed" if is_missing(info.source) else "ok", key, {"source": info.source})

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from app.settings import Settings
+    from engine.checkpoint import LoadOptions
     from engine.grounding import ImageDependence
     from engine.messages import Event, GenerationOptions, LoadStage, Message
+    from engine.remote import RemoteBackend
 
     Tell = Callable[[LoadStage, float | None], None]
 
@@ -33,7 +35,9 @@ __all__ = [
     "adapters_of",
     "describe_model",
     "is_missing",
+    "load_options",
     "open_backend",
+    "remote_backend",
 ]
 
 _LOG = logging.getLogger("bimedix2.model")
@@ -206,7 +210,23 @@ def _open_scripted(_tell: Tell) -> tuple[Backend, str]:
     return ScriptedBackend(delay_s=0.05), "no model is loaded"
 
 
-def _open_remote(_tell: Tell, settings: Settings) -> tuple[Backend, str]:
+def load_options(settings: Settings) -> LoadOptions:
+    """How the settings would have the model loaded."""
+    from engine.checkpoint import LoadOptions
+
+    arguments = _local_arguments(settings, describe_model(settings))
+    names = ("device", "dtype", "threads", "quantisation", "chat_layout")
+    return LoadOptions(**{name: arguments[name] for name in names})
+
+
+def remote_backend(settings: Settings) -> RemoteBackend:
+    """Make the backend of a model on a server; nothing is asked of it yet.
+
+    Raises
+    ------
+    SettingsError, FileAccessError, ServerAddressError
+        If a setting is missing or cannot be used.
+    """
     from engine.remote import RemoteBackend
 
     for name in ("remote_url", "remote_model"):
@@ -214,12 +234,16 @@ def _open_remote(_tell: Tell, settings: Settings) -> tuple[Backend, str]:
             raise SettingsError(
                 place=name, found="nothing", expected="a value, because the backend is remote"
             )
-    backend = RemoteBackend(
+    return RemoteBackend(
         settings.remote_url,
         settings.remote_model,
         api_key=_read_key(settings.remote_key_file),
         allow_plain_http=settings.remote_plain_http,
     )
+
+
+def _open_remote(_tell: Tell, settings: Settings) -> tuple[Backend, str]:
+    backend = remote_backend(settings)
     return backend, backend.reason
 
 

@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from engine.precision import Quantisation
 
 __all__ = [
+    "Inspection",
     "LoadOptions",
     "LoadProgress",
     "LoadedModel",
     "bos_count",
     "choose_device",
     "choose_dtype",
+    "inspect",
     "load",
     "load_tokenizer",
     "read_config",
@@ -117,15 +119,10 @@ def load(
     folder = _folder_of(source)
     if is_adapter(folder):
         return _load_adapter(folder, options, progress)
-    config = read_config(folder)
-    kind = config.get("model_type")
-    if kind not in _KINDS:
-        expected = " or ".join(map(repr, _KINDS))
-        raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
-
+    config, known = _known_config(source, folder)
+    _use_threads(options)
     placement, reason = _placement(options)
-    known = stock_config(folder, config).to_dict() if kind in FAMILIES else config
-    tokenizer = own_tokenizer(folder) if kind in FAMILIES else load_tokenizer(folder)
+    tokenizer = _tokenizer_of(folder, config)
     if options.check_memory:
         check_memory(source, folder, known, placement)
     model = load_weights(folder, config, tokenizer, placement, progress)
@@ -133,12 +130,74 @@ def load(
     return _complete(str(source), folder, config, model, tokenizer, manner=manner)
 
 
-def _placement(options: LoadOptions) -> tuple[Placement, str]:
-    """Decide device and numbers, and say why."""
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a checkpoint before it is loaded."""
+
+    needed: int
+    """Memory it will take, in bytes."""
+    free: int
+    """Memory there is for it, in bytes."""
+    reason: str
+    """Why this device and precision, in one English sentence."""
+
+
+def inspect(source: str | Path, options: LoadOptions | None = None) -> Inspection:
+    """Look at a checkpoint without loading it: is it of a kind that opens, does it fit.
+
+    Parameters
+    ----------
+    source : str or Path
+        As :func:`load`; of an adapter the model it was made for is looked at.
+    options : LoadOptions, optional
+        As :func:`load`.
+
+    Raises
+    ------
+    CheckpointError
+        What :func:`load` would raise before it reads the weights.
+    """
+    options = options or LoadOptions()
+    folder = _folder_of(source)
+    if is_adapter(folder):
+        base = _base_of(read_adapter(folder))
+        if read_config(base).get("model_type") != "llama":
+            return inspect(base, options)
+        config = known = read_config(base)
+    else:
+        base = folder
+        config, known = _known_config(source, folder)
+        _tokenizer_of(folder, config)
+    placement, reason = _placement(options)
+    needed, free = check_memory(source, base, known, placement)
+    return Inspection(needed, free, reason)
+
+
+def _known_config(source: object, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a configuration, as it stands there and with what it leaves to its family's defaults."""
+    config = read_config(folder)
+    kind = config.get("model_type")
+    if kind not in _KINDS:
+        expected = " or ".join(map(repr, _KINDS))
+        raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
+    return config, stock_config(folder, config).to_dict() if kind in FAMILIES else config
+
+
+def _tokenizer_of(folder: Path, config: dict[str, Any]) -> Any:
+    return own_tokenizer(folder) if config["model_type"] in FAMILIES else load_tokenizer(folder)
+
+
+def _use_threads(options: LoadOptions) -> None:
     import torch
 
     if options.threads:
         torch.set_num_threads(options.threads)
+
+
+def _placement(options: LoadOptions) -> tuple[Placement, str]:
+    """Decide device and numbers, and say why."""
+    import torch
+
     device, device_reason = choose_device(options.device)
     dtype, dtype_reason = choose_dtype(options.dtype, device)
     check_quantisation(options.quantisation, device)
@@ -220,12 +279,7 @@ def _load_adapter(
     Layers that torch has made int8 take no adapter: there it is merged first.
     """
     adapter = read_adapter(folder)
-    try:
-        base = _folder_of(adapter.base)
-    except CheckpointNotFoundError as error:
-        raise AdapterBaseMissingError(source=folder, base=adapter.base or "(not named)") from error
-    if is_adapter(base):
-        raise AdapterError(source=folder, reason=f"the model it was made for ({base}) is an adapter itself")
+    base = _base_of(adapter)
     on_cpu_int8 = options.quantisation == "cpu-int8"
     whole = replace(options, quantisation="none", dtype="float32") if on_cpu_int8 else options
     if read_config(base).get("model_type") == "llama":
@@ -238,6 +292,18 @@ def _load_adapter(
         loaded.adapters.merge(name)
         quantise_on_cpu(loaded.model)
     return loaded
+
+
+def _base_of(adapter: AdapterFolder) -> Path:
+    """Folder of the model an adapter was made for."""
+    try:
+        base = _folder_of(adapter.base)
+    except CheckpointNotFoundError as error:
+        raise AdapterBaseMissingError(source=adapter.folder, base=adapter.base or "(not named)") from error
+    if is_adapter(base):
+        reason = f"the model it was made for ({base}) is an adapter itself"
+        raise AdapterError(source=adapter.folder, reason=reason)
+    return base
 
 
 def _load_assembled(adapter: AdapterFolder, base: Path, options: LoadOptions) -> LoadedModel:
@@ -253,6 +319,7 @@ def _load_assembled(adapter: AdapterFolder, base: Path, options: LoadOptions) ->
         tower_folder = _folder_of(tower)
     except CheckpointNotFoundError as error:
         raise AdapterBaseMissingError(source=folder, base=tower) from error
+    _use_threads(options)
     placement, reason = _placement(options)
     if options.check_memory:
         check_memory(base, base, read_config(base), placement)
@@ -279,6 +346,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointNotFoundError(source=folder) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(source=folder, reason=f"config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(source=folder, reason="config.json holds no settings")
     return config
 
 
