@@ -13,15 +13,19 @@ import random
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from PIL import Image as Pillow
+from pydicom.sequence import Sequence
 
 from tests.fuzz.mutations import bytes_damaged, dicom_damaged
+from tests.viewers.conftest import lut_item
 from tests.viewers.phantoms import write_series
+from tests.viewers.states import add_overlay, annotation, item, layer, polyline, state, text
+from tests.viewers.test_mosaic import mosaic
 from viewers.limits import Limits
 
 __all__ = ["LIMITS", "TARGETS", "Target", "register"]
@@ -31,7 +35,7 @@ LARGEST_SEED = 70_000
 """Bytes: a hundred inputs a second are worth more than large ones."""
 LIMITS = Limits(
     file_bytes=2**24, pixels_per_frame=2**22, decoded_bytes=2**25, frames=500, elements=20_000,
-    archive_entries=200, archive_bytes=2**26,
+    archive_entries=200, archive_bytes=2**26, graphics=True,
 )  # fmt: skip
 """Small, so that what gets past them is small as well."""
 
@@ -89,7 +93,38 @@ def _generated() -> list[bytes]:
         stream = io.BytesIO()
         dataset.save_as(stream, enforce_file_format=False)
         made.append(stream.getvalue())
-    return made
+    overlaid = add_overlay(pydicom.dcmread(BUNDLE / "CT_small.dcm"), np.eye(100) > 0, frames=1, first=1)
+    embedded = pydicom.dcmread(BUNDLE / "MR_small.dcm")
+    for element, value in ((0x10, 64), (0x11, 64), (0x100, 16), (0x102, 15)):
+        embedded.add_new((0x6000, element), "US", value)
+    return [*made, *(_bytes(dataset) for dataset in (overlaid, embedded, mosaic(), mosaic(private=False)))]
+
+
+def _bytes(dataset: pydicom.Dataset) -> bytes:
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+@functools.cache
+def state_seeds() -> tuple[bytes, ...]:
+    """Presentation states of CT_small with everything they can say."""
+    ct = pydicom.dcmread(BUNDLE / "CT_small.dcm")
+    drawings = annotation(
+        polyline([(10, 10), (60, 20), (30, 90)], filled="Y"),
+        polyline([(0.5, 0.5), (0.6, 0.5)], units="DISPLAY", kind="CIRCLE"),
+        polyline([(20, 100), (40, 90), (60, 100)], kind="INTERPOLATED"),
+        text("A 5 mm", box=[10.0, 100.0, 90.0, 110.0]),
+        images=[ct],
+    )
+    window = Sequence([item(WindowCenter=100, WindowWidth=300)])
+    common = {"GraphicLayerSequence": layer(), "GraphicAnnotationSequence": Sequence([drawings])}
+    shutter = {"CenterOfCircularShutter": [60, 70], "RadiusOfCircularShutter": 40}
+    first = state(ct, SoftcopyVOILUTSequence=window, ImageRotation=90, ImageHorizontalFlip="Y", **common)
+    table = lut_item(0, 16, np.arange(256) * 250)
+    second = state(ct, area=[9, 9, 99, 90], ShutterShape="CIRCULAR", PresentationLUTSequence=table, **shutter)
+    add_overlay(second, np.eye(30) > 0).ShutterOverlayGroup = 0x6000
+    return tuple(_bytes(one) for one in (first, second))
 
 
 def _groups(frame: int) -> pydicom.Dataset:
@@ -181,7 +216,32 @@ def open_and_draw(raw: bytes, folder: Path) -> None:
         raise AssertionError("what is stored is not what was opened")
     for frame in {0, image.frame_count - 1}:
         browser_frame(image, frame)
-        render_png(image, default_view(image, frame))
+        render_png(image, replace(default_view(image, frame), graphics=True))
+
+
+@functools.cache
+def _image_of_states() -> bytes:
+    return (BUNDLE / "CT_small.dcm").read_bytes()
+
+
+def show_as_stated(raw: bytes, folder: Path) -> None:
+    """Read a damaged presentation state together with its image, and draw that as it says."""
+    from viewers.browser import browser_frame
+    from viewers.study import read_studies
+    from viewers.view import presented_view, render_png
+
+    (folder / "in").mkdir()
+    (folder / "in" / "state").write_bytes(raw)
+    (folder / "in" / "image").write_bytes(_image_of_states())
+    (folder / "scratch").mkdir()
+    reader, studies = read_studies(folder / "in", key=b"k", limits=LIMITS, scratch=folder / "scratch")
+    with reader:
+        _ = reader.findings
+        for series in (one for study in studies for one in study.series):
+            image = series.open()
+            for shown in image.presentations(0):
+                browser_frame(image, 0)
+                render_png(image, presented_view(image, 0, shown.number))
 
 
 def read_study(raw: bytes, folder: Path) -> None:
@@ -237,6 +297,7 @@ def _stored() -> tuple[bytes, bytes]:
 
 
 register(Target("dicom", dicom_seeds, open_and_draw, dicom_damaged, share=6))
+register(Target("state", state_seeds, show_as_stated, dicom_damaged, share=1))
 register(Target("picture", picture_seeds, open_and_draw, share=1))
 register(Target("study", dicom_seeds, read_study, dicom_damaged, share=2))
 register(Target("archive", archive_seeds, read_study, archive_damaged, share=1))
