@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from app.history.store import HistoryStore
     from app.history.words import Match
     from app.settings import Settings
+    from app.slides_service import SlidesService
     from viewers.image import Image
 
 __all__ = ["CurationService", "ThreadPage"]
@@ -64,6 +65,8 @@ class CurationService:
         Held while pixels and their record change together.
     label : callable
         Neutral name of an image.
+    slides : SlidesService
+        What leaves of a slide, and what comes back.
     """
 
     def __init__(
@@ -72,11 +75,14 @@ class CurationService:
         store: HistoryStore,
         files: AbstractContextManager[object],
         label: Callable[[Image], str],
+        *,
+        slides: SlidesService,
     ) -> None:
         self._settings = settings
         self._store = store
         self._files = files
         self._label = label
+        self._slides = slides
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -192,6 +198,8 @@ class CurationService:
     def export(self, owner: str, thread_id: str) -> Path:
         """Write a conversation with its images to a file of ours; the caller sends it on and deletes it.
 
+        Of a large slide, and of one whose own files are kept, an excerpt leaves.
+
         Raises
         ------
         ThreadNotFoundError
@@ -199,8 +207,18 @@ class CurationService:
         FileAccessError
             If an image cannot be read or the disk refuses.
         """
-        file = self._settings.uploads_folder / f"export-{new_id()}.zip"
-        self._store.export_thread(owner, thread_id, file, self._settings.images_folder)
+        name = f"export-{new_id()}"
+        file, excerpts = (self._settings.uploads_folder / f"{name}{end}" for end in (".zip", ""))
+        try:
+            self._store.export_thread(
+                owner,
+                thread_id,
+                file,
+                self._settings.images_folder,
+                lambda digest, views: self._slides.leaving(digest, views, excerpts),
+            )
+        finally:
+            shutil.rmtree(excerpts, ignore_errors=True)
         return file
 
     def bring_in(self, owner: str, file: Path) -> str:
@@ -232,6 +250,8 @@ class CurationService:
 
     def _keep(self, folder: Path) -> tuple[str, str]:
         """Keep an unpacked image under a digest of its content."""
+        if (folder / "slide.json").is_file():
+            return self._keep_slide(folder)
         if (folder / "image.json").stat().st_size > _LARGEST_RECORD:
             raise ArchiveError(found="an image with too long a description", expected="one as exported")
         try:
@@ -249,3 +269,12 @@ class CurationService:
         put_pixels(self._settings, made)
         shutil.rmtree(made, ignore_errors=True)
         return made.name, self._label(image)
+
+    def _keep_slide(self, folder: Path) -> tuple[str, str]:
+        try:
+            made = self._slides.adopt(folder, self._settings.uploads_folder)
+        except ViewerError as error:
+            raise ArchiveError(found="a slide that cannot be opened", expected="one as exported") from error
+        put_pixels(self._settings, made)
+        shutil.rmtree(made, ignore_errors=True)
+        return made.name, "SM"

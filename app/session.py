@@ -105,12 +105,12 @@ class Workspace:
         self._files = FilesLock(settings.folder / ".images.lock")
         """Held while pixels and their record change together: an upload of the very file being deleted
         would otherwise find its folder and lose it a moment later."""
-        self.curation = CurationService(settings, store, self._files, _neutral_label)
+        self.slides = SlidesService(settings)
+        """Whole slides."""
+        self.curation = CurationService(settings, store, self._files, _neutral_label, slides=self.slides)
         """Finding, branching, marking, judging, export and import of conversations."""
         self.prompts = PromptBook(store)
         """Quick questions."""
-        self.slides = SlidesService(settings)
-        """Whole slides."""
         self.studies = StudiesService(settings, store, self._files, _neutral_label, slides=self.slides)
         """Studies on their way in."""
         self.adapters = AdapterChoice(model.adapters)

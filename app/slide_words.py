@@ -55,7 +55,7 @@ def slide_words(facts: Mapping[str, Any], language: str) -> str:
     Parameters
     ----------
     facts : mapping
-        As :func:`viewers.slide_view.describe_slide_view` returns them.
+        As ``describe_slide_view`` of :mod:`viewers.slide_view` returns them.
     language : str
         ``en`` or ``ar``.
     """

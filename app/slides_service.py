@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from app.encryption.keyring import key_of
 from app.errors import ImageNotFoundError
 from viewers.errors import NotAnImageError
 from viewers.limits import Limits
+from viewers.openers.tiled import Tiles
+from viewers.shown import shown_from_json
+from viewers.slide_excerpt import reason_for, write_excerpt
 from viewers.slide_files import may_be_slide
 from viewers.slide_intake import SlideIntake
 from viewers.slide_pool import SlidePool
 from viewers.slide_store import is_stored_slide, load
+from viewers.slide_view import slide_views
 from viewers.tiles import TileService
 
 if TYPE_CHECKING:
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
     from viewers.deepzoom import TileAddress
     from viewers.slide import Slide
 
-__all__ = ["SlidesService"]
+__all__ = ["LEAVES_WHOLE", "SlidesService"]
+
+LEAVES_WHOLE: Final = 512 * 2**20
+"""Bytes up to which a slide leaves with a conversation as it is stored."""
 
 
 class SlidesService:
@@ -111,6 +118,54 @@ class SlidesService:
             list(files.values()), folder, self._limits(), names=list(files), on_progress=on_progress,
             cancel=cancel,
         )  # fmt: skip
+
+    def leaving(self, digest: str, views: Sequence[Mapping[str, Any]], folder: Path) -> Path | None:
+        """Write what of a slide leaves with a conversation, if that is not the slide as it is stored.
+
+        A slide of more than :data:`LEAVES_WHOLE` bytes, and one whose own files are kept, leaves as an
+        excerpt: the regions of the views in detail, the rest in little, with a finding that says why.
+
+        Parameters
+        ----------
+        views : sequence of mapping
+            What the conversation shows of it, as it is stored.
+        folder : Path
+            Where the excerpt is written, in a folder of its own; the caller deletes it.
+
+        Returns
+        -------
+        Path or None
+            Folder of the excerpt; ``None`` if the slide leaves whole, or the digest is of another image.
+
+        Raises
+        ------
+        ImageNotFoundError, OpenError, OSError
+        """
+        if not self.has(digest):
+            return None
+        home = self._settings.images_folder / digest
+        size = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+        with self.borrow(digest) as slide:
+            is_original = not isinstance(slide.source, Tiles)
+            if size <= LEAVES_WHOLE and not is_original:
+                return None
+            shown = [
+                one for view in views for one in slide_views(shown_from_json(view)) if one.slide == digest
+            ]
+            regions = [part.region for view in shown for part in view.parts(slide)]
+            made = folder / digest
+            made.mkdir(parents=True)
+            write_excerpt(slide, regions, made, reason_for(is_original=is_original, limit=LEAVES_WHOLE))
+        return made
+
+    def adopt(self, source: Path, folder: Path) -> Path:
+        """Store a slide that came with a conversation below ``folder``, under a digest of its content.
+
+        Raises
+        ------
+        OpenError, OSError
+        """
+        return self._intake.adopt(source, folder, self._limits())
 
     def _limits(self) -> Limits:
         return Limits(file_bytes=self._settings.max_upload_bytes)

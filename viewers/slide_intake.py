@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from viewers.child import Child, WorkerLimits
 from viewers.errors import IntakeError, NotAnImageError
 from viewers.limits import Limits
+from viewers.slide_adopt import adopt_slide
 from viewers.slide_sort import sort_slides
 from viewers.worker import arrived, result
 
@@ -43,7 +44,7 @@ class SlideIntake:
     """
 
     def __init__(self, worker_limits: WorkerLimits | None = None, job: Any = None) -> None:
-        jobs = {"slide": job or store_slide, "sort": sort_slides}
+        jobs = {"slide": job or store_slide, "sort": sort_slides, "adopt": adopt_slide}
         self._child = Child(worker_limits or WorkerLimits(), jobs)
         self._lock = threading.Lock()
 
@@ -116,6 +117,30 @@ class SlideIntake:
             with self._lock:
                 answer = self._child.ask(question, told, cancel, self._child.limits.study_s)
             return arrived(staging / "stored", home, str(result(answer)))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def adopt(self, source: Path, folder: Path, limits: Limits | None = None) -> Path:
+        """Check a stored slide that comes from elsewhere and store it anew as ``folder / digest``.
+
+        Raises
+        ------
+        OpenError
+            If it is none, was changed, or is larger than the limits allow; :class:`IntakeError` when the
+            child had to be killed or died.
+        OSError
+        """
+        staging = Path(tempfile.mkdtemp(prefix=".intake.", dir=folder))
+        question = {
+            "task": "adopt",
+            "source": str(source),
+            "folder": str(staging),
+            "limits": asdict(limits or Limits()),
+        }
+        try:
+            with self._lock:
+                answer = self._child.ask(question, lambda _: None, None, self._child.limits.study_s)
+            return arrived(staging / "stored", folder, str(result(answer)))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

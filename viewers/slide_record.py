@@ -40,6 +40,7 @@ _MPP: Final[Mapping[str, Types]] = {"x": _NUMBER, "y": _NUMBER, "source": str}
 _FINDING: Final[Mapping[str, Types]] = {"key": str, "values": dict}
 _LEVEL: Final[Mapping[str, Types]] = {"size": list, "downsample": _NUMBER, "tile": list}
 _CODING: Final[Mapping[str, Types]] = {"name": str, "ycbcr": bool, "tables": str}
+_LONGEST_VALUE: Final = 40
 _NAMES: Final = ("jpeg", "jpeg2000", "png")
 
 
@@ -113,7 +114,12 @@ def _finding_from_json(value: Any) -> Finding:
     record = strict(value, _FINDING, _fail)
     if record["key"] not in TEMPLATES:
         raise _fail("finding", "?", "a known key")
-    return Finding(record["key"], record["values"])
+    for told in record["values"].values():
+        if type(told) not in {int, float, str} or len(str(told)) > _LONGEST_VALUE:
+            raise _fail("finding", "?", f"numbers and codes of at most {_LONGEST_VALUE} characters")
+    found = Finding(record["key"], record["values"])
+    str(found)  # every value its sentence names is there
+    return found
 
 
 def _level_to_json(level: Level) -> dict[str, Any]:

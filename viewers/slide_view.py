@@ -34,6 +34,7 @@ __all__ = [
     "draw_region",
     "render_slide",
     "scale_of",
+    "slide_views",
     "thumbnail",
     "whole_slide",
 ]
@@ -158,6 +159,13 @@ def _invalid(entry: str, found: str, expected: str) -> Exception:
 def whole_slide(slide: Slide) -> SlideView:
     """Return the view of everything: the overview, and what a slide is first shown with."""
     return SlideView(slide.digest, Region(0, 0, slide.size.width, slide.size.height))
+
+
+def slide_views(shown: Any) -> tuple[SlideView, ...]:
+    """Return the views of slides in anything that may be on screen: one, several side by side, or none."""
+    if isinstance(shown, SlideView):
+        return (shown,)
+    return tuple(view for part in getattr(shown, "views", ()) for view in slide_views(part))
 
 
 def scale_of(region: Region) -> int:

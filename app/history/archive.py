@@ -31,7 +31,7 @@ from app.history.lines import LONGEST_TITLE, one_line, storable
 from app.history.models import answers, feedback, images, tags, threads
 from app.history.records import StoredView
 from app.history.seals import thread_seals
-from viewers.sealed import open_blocks
+from viewers.sealed import is_there, open_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,9 +45,12 @@ __all__ = ["ArchiveLimits", "Archiving"]
 
 _RECORD: Final = "conversation.json"
 _IMAGE_FILES: Final = ("image.json", "frames.npy")
+_SLIDE_FILES: Final = ("slide.json", "tiles.bin", "index.bin")
+_PROFILE: Final = "profile.icc"
+"""Of a slide's colours, where they need one."""
 _BLOCK: Final = 1 << 20
-_FORMAT, _VERSION = "bimedix2-conversation", 2
-_READ_VERSIONS: Final = (1, 2)
+_FORMAT, _VERSION = "bimedix2-conversation", 3
+_READ_VERSIONS: Final = (1, 2, 3)
 _MOST_MARKS: Final = 2_000_000
 """Brackets and commas of a record: what bounds the memory its values take, whatever they are."""
 
@@ -68,7 +71,14 @@ class Archiving:
 
     _database: Database
 
-    def export_thread(self, owner: str, thread_id: str, file: Path, images_folder: Path) -> None:
+    def export_thread(
+        self,
+        owner: str,
+        thread_id: str,
+        file: Path,
+        images_folder: Path,
+        instead: Callable[[str, Sequence[Mapping[str, Any]]], Path | None] = lambda _digest, _views: None,
+    ) -> None:
         """Write a conversation with its images; the file appears whole or not at all.
 
         Parameters
@@ -77,6 +87,9 @@ class Archiving:
             Readable by its user alone; one that is there is replaced.
         images_folder : Path
             Holds a folder for each image, named by its digest.
+        instead : callable
+            Given a digest and the views of it, returns the folder that leaves in its stead, with its files as
+            they are; ``None`` lets the stored one leave.
 
         Raises
         ------
@@ -92,10 +105,12 @@ class Archiving:
         thread, said = self.load(owner, thread_id), self.judgements(owner, thread_id)
         digests = dict.fromkeys(d for turn in thread.turns for view in turn.views for d in view.images)
         labels = {digest: self.image(owner, digest).label for digest in digests}
+        shown = {d: [v.view for t in thread.turns for v in t.views if d in v.images] for d in digests}
+        stands_in = {digest: folder for digest in digests if (folder := instead(digest, shown[digest]))}
         part = file.with_name(f".{file.name}.{rows.new_id()}")
         try:
             with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-                _write_archive(stream, _thread_json(thread, given, said), labels, images_folder)
+                _write_archive(stream, _thread_json(thread, given, said), labels, images_folder, stands_in)
             part.replace(file)
         except OSError as error:
             raise FileAccessError(location=error.filename or str(file), reason=error.strerror) from error
@@ -155,15 +170,21 @@ class Archiving:
 
 
 def _write_archive(
-    stream: IO[bytes], thread: Mapping[str, Any], labels: Mapping[str, str], folder: Path
+    stream: IO[bytes],
+    thread: Mapping[str, Any],
+    labels: Mapping[str, str],
+    folder: Path,
+    stands_in: Mapping[str, Path],
 ) -> None:
     key = key_of(folder.parent)
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         described = []
         for number, (digest, label) in enumerate(labels.items()):
+            other = stands_in.get(digest)
+            home, opened_with = (folder / digest, key) if other is None else (other, None)
             sums = {
-                name: _put(archive, f"images/{number}/{name}", folder / digest / name, key)
-                for name in _IMAGE_FILES
+                name: _put(archive, f"images/{number}/{name}", home / name, opened_with)
+                for name in _files_of(home)
             }
             described.append({"digest": digest, "label": label, "sha256": sums})
         record = {
@@ -173,6 +194,13 @@ def _write_archive(
             "images": described,
         }
         archive.writestr(_RECORD, json.dumps(record, ensure_ascii=False, allow_nan=False))
+
+
+def _files_of(home: Path) -> tuple[str, ...]:
+    """Names of the files that make up what is stored in a folder."""
+    if not is_there(home / _SLIDE_FILES[0]):
+        return _IMAGE_FILES
+    return (*_SLIDE_FILES, _PROFILE) if is_there(home / _PROFILE) else _SLIDE_FILES
 
 
 def _put(archive: zipfile.ZipFile, name: str, source: Path, key: bytes | None) -> str:
@@ -268,7 +296,7 @@ def _unpack_images(
         place = folder / str(number)
         place.mkdir()
         made[image["digest"]] = place
-        for name in _IMAGE_FILES:
+        for name in image["sha256"]:
             digest, size = hashlib.sha256(), 0
             with (place / name).open("wb") as stream:
                 for block in _blocks(archive, f"images/{number}/{name}", room):

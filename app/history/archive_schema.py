@@ -188,6 +188,16 @@ _THREAD: Final = _shape(
     tags=_list(_text(40), 20),
     turns=_list(_TURN, 100_000),
 )
-_SUMS: Final = _shape(**{"image.json": _like(_SHA256), "frames.npy": _like(_SHA256)})
-_IMAGE: Final = _shape(digest=_like(_DIGEST), label=_text(200), sha256=_SUMS)
+
+
+def _sums(value: Any, entry: str) -> dict[str, Any]:
+    """Check the files of an image or of a slide, each with its SHA-256."""
+    if not isinstance(value, dict) or frozenset(value) not in _FILES:
+        raise _wrong(entry, "the files of an image or a slide")
+    return {name: _like(_SHA256)(of, f"{entry}.{name}") for name, of in value.items()}
+
+
+_SLIDE: Final = frozenset({"slide.json", "tiles.bin", "index.bin"})
+_FILES: Final = frozenset({frozenset({"image.json", "frames.npy"}), _SLIDE, _SLIDE | {"profile.icc"}})
+_IMAGE: Final = _shape(digest=_like(_DIGEST), label=_text(200), sha256=_sums)
 _RECORD: Final = _shape(format=_format, version=_format, thread=_THREAD, images=_list(_IMAGE, 100_000))

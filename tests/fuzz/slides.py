@@ -7,6 +7,7 @@ import io
 import struct
 import tempfile
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -233,14 +234,20 @@ def from_zip(raw: bytes, folder: Path) -> None:
 
 
 def load_stored(raw: bytes, folder: Path) -> None:
-    """Load a stored slide whose record, index or tiles were damaged."""
+    """Load a stored slide whose record, index or tiles were damaged, and take it in as one from elsewhere."""
+    from viewers.slide_adopt import adopt_slide
     from viewers.slide_store import load
 
     for (name, _), data in zip(_stored(), _parts(raw), strict=True):
         (folder / name).write_bytes(data)
+    taken = folder / "taken"
+    taken.mkdir()
     with load(folder) as slide:
         for level in range(len(slide.levels)):
             _read_middle(slide, level)
+    question = {"source": str(folder), "folder": str(taken), "limits": asdict(LIMITS)}
+    with load(taken / "stored" / adopt_slide(question, lambda _: None), verify=True) as slide:
+        _read_middle(slide, 0)
 
 
 @functools.cache

@@ -132,7 +132,7 @@ def _nested(depth):
 
 _TURN = ("thread", "turns", 0)
 ATTACKS = {
-    "version": _set(("version",), 3),
+    "version": _set(("version",), 4),
     "format": _set(("format",), ["bimedix2-conversation"]),
     "unknown entry": _set(("thread", "owner"), "root"),
     "missing entry": lambda record, _: record["thread"].pop("tags"),
