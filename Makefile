@@ -34,8 +34,13 @@ format: $(VENV)/.dev-stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev-stamp
+bench: $(VENV)/.dev-stamp .bench-peers
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Decoders pydicom can use, only to be compared with; without a connection the benchmark does without them.
+.bench-peers:
+	-$(BIN)/python -m pip install --quiet --no-deps --target $@ \
+		"pylibjpeg>=2,<3" "pylibjpeg-openjpeg>=2.5,<3" "pylibjpeg-rle>=2,<3" "pyjpegls>=1.5,<2" "python-gdcm>=3.2,<4"
 
 # Fifty thousand damaged files, some five minutes; e.g. ARGS="--inputs 1000 --target dicom".
 fuzz: $(VENV)/.dev-stamp
@@ -49,7 +54,7 @@ demo-model: $(VENV)/.dev-stamp
 	$(BIN)/python -m engine.training.demo_model $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .bench-peers $(VENV) $(VLLM_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ NAMES = (
     "int8",
     "cold_start",
     "render",
+    "decoding",
     "series",
     "slides",
     "planes",
@@ -22,6 +23,7 @@ NAMES = (
     "history",
     "search",
     "streaming",
+    "encryption",
 )
 """Modules of this package, each with ``run() -> (title, rows)``."""
 
