@@ -45,6 +45,8 @@ _ON_CONNECT: Final = (
     "PRAGMA secure_delete=ON",  # deleted rows are overwritten with zeros
     "PRAGMA temp_store=MEMORY",  # no copy of a conversation in a temporary file
 )
+_PAGES_KEPT: Final = "PRAGMA cache_size=-32000"
+"""32 MB for each connection: a page of an encrypted database costs its decryption each time it is read."""
 # A transaction that reads first and writes later can find the database changed in between and fails at
 # once, whatever the timeout; taking the write lock at its start makes it wait instead.
 _BEGIN: Final = {
@@ -72,7 +74,7 @@ class Database:
         self._use = UseLock(lock_file(Path(str(url.database)))) if self._sqlite else None
         library, key = self._library(Path(str(url.database)).parent) if self._sqlite else (None, None)
         # an encrypted database is opened with its key, before anything else is asked of it
-        first = [] if key is None else [key]
+        first = [] if key is None else [key, _PAGES_KEPT]
         self._engine: Engine = create_engine(
             url,
             hide_parameters=True,
