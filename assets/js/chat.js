@@ -32,15 +32,17 @@ export function mountChat(element, props, trigger, watch) {
     const turns = all.slice(-shown);
     part("earlier").hidden = turns.length === all.length;
     part("chat-empty").hidden = all.length > 0;
-    list.replaceChildren(...turns.map((turn) => painter.draw(turn, turn === all.at(-1))));
+    keepingFocus(list, () => list.replaceChildren(...turns.map((turn) => painter.draw(turn, turn === all.at(-1)))));
     drawRunning();
   };
 
   const redraw = (turn) => {
     const old = [...list.children].find((node) => node.dataset.turn === turn.id) ?? null;
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
-    const made = painter.draw(turn, turn === state.thread.turns.at(-1));
-    if (old) keepingFocus(old.parentNode, () => old.replaceWith(made)); else list.append(made);
+    keepingFocus(list, () => { // the question's element moves into what is drawn, and loses the focus by that
+      const made = painter.draw(turn, turn === state.thread.turns.at(-1));
+      if (old) old.replaceWith(made); else list.append(made);
+    });
     if (stick) toEnd();
   };
 

@@ -13,7 +13,7 @@ const INLINE = /(\*\*[^*\n]+\*\*|`[^`\n]+`|\*[^*\s][^*\n]*\*)/;
 
 /** Fill a container with the blocks of a text; `fallback` is the direction where no letter decides. */
 export function writeProse(container, text, fallback) {
-  const whole = directionOf(text) || fallback;
+  const whole = spokenDirection(text) || fallback;
   container.replaceChildren(...blocks(text.split("\n"), whole));
 }
 
@@ -47,18 +47,22 @@ const MAKERS = {
     const rows = lines.filter((line) => !RULE.test(line)).map((line) => line.trim().slice(1, -1).split("|"));
     const cell = (tag) => (text) => block(tag, text.trim(), "ltr");
     const body = rows.slice(1).map((row) => el("tr", {}, ...row.map(cell("td"))));
-    const table = el("table", { dir: directionOf(lines.join(" ")) || whole },
+    const table = el("table", { dir: spokenDirection(lines.join(" ")) || whole },
       el("thead", {}, el("tr", {}, ...rows[0].map(cell("th")))), el("tbody", {}, ...body));
-    return el("div", { class: "table-scroll", dir: table.dir }, table);
+    // what scrolls must be reached without a mouse, and say what it is
+    return el("div", { class: "table-scroll", dir: table.dir, tabindex: 0, role: "group", "aria-label": rows[0].map((cell) => cell.trim()).filter(Boolean).join(", ") || null }, table);
   },
 };
 
+/** Direction of what is said; code between it is Latin whatever the sentence is. */
+const spokenDirection = (text) => directionOf(text.replace(/`[^`\n]+`/g, ""));
+
 function list(tag, items, whole) {
-  return el(tag, { dir: directionOf(items.join(" ")) || whole }, ...items.map((item) => block("li", item, whole)));
+  return el(tag, { dir: spokenDirection(items.join(" ")) || whole }, ...items.map((item) => block("li", item, whole)));
 }
 
 function block(tag, text, whole) {
-  const node = el(tag, { dir: directionOf(text) || whole });
+  const node = el(tag, { dir: spokenDirection(text) || whole });
   node.append(...text.split(INLINE).filter(Boolean).map(inline));
   return node;
 }

@@ -8,15 +8,20 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Error, Page, Route, expect, sync_playwright
 from pydicom.data import get_testdata_file
 
 from i18n.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -165,6 +170,25 @@ def outside(url: str, own: str) -> bool:
 def ct_file() -> str:
     """Pydicom's CT slice of 128 x 128 pixels."""
     return get_testdata_file("CT_small.dcm", download=False)
+
+
+@contextmanager
+def held(page: Page, pattern: str) -> Iterator[list[Route]]:
+    """Hold requests back as a slow connection does; those still held are given up at the end.
+
+    A route nobody answers would stay behind as a task without an end.
+    """
+    routes: list[Route] = []
+
+    def hold(route: Route) -> None:
+        routes.append(route)
+
+    page.route(pattern, hold)
+    yield routes
+    page.unroute(pattern, hold)
+    for route in routes:
+        with suppress(Error):  # the page has given it up itself
+            route.abort()
 
 
 def upload(page: Page, *files: str) -> None:

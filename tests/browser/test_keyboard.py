@@ -73,7 +73,7 @@ def test_pointing_in_linked_planes_by_keys(open_page, folder):
         page.keyboard.press(key)
     after = page.evaluate(VIEWER.format(".study.layout.panes[0].overlay.point"))
     assert after[:2] == pytest.approx([before[0] + 2 * SPACING_MM, before[1] + SPACING_MM])
-    x, y = (round(value / SPACING_MM) * SPACING_MM for value in after[:2])  # planes lie on the voxels
+    x, y = (int(value / SPACING_MM + 0.5) * SPACING_MM for value in after[:2])  # planes lie on the voxels
     for at, corner in ((1, f"Y {y:g} mm"), (2, f"X {x:g} mm")):
         expect(panes.nth(at).locator(".corner.top-end")).to_contain_text(corner)
     page.keyboard.press("Escape")

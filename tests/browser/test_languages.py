@@ -1,17 +1,13 @@
-"""Arabic and English: first paint, switching, direction, narrow and dark pages, accessibility rules."""
+"""Arabic and English: first paint, switching, direction, narrow pages."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import axe_playwright_python
 import pytest
 from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
 from tests.browser.conftest import ask, upload
 
-AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 RECORD_TEXTS = """
   window.seenTexts = new Set();
   window.seenDirections = new Set();
@@ -153,35 +149,3 @@ def test_narrow_page(open_page, ct_file, locale):
     expect(page.locator("#history .thread-open")).to_be_visible()
     page.locator("#history .thread-open").click()
     expect(page.locator("#history")).to_be_hidden()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("locale", ["en", "ar"])
-def test_accessibility_rules(open_page, ct_file, locale, scheme):
-    """axe-core finds no violation of WCAG 2.1 A and AA in any of the page's states."""
-    page = open_page(locale=locale, scheme=scheme)
-
-    def check(state: str) -> None:
-        found = page.evaluate("axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })")
-        marks = [(one["id"], one["nodes"][0]["html"][:200]) for one in found["violations"]]
-        assert (state, marks) == (state, [])
-
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    check("empty")
-    upload(page, ct_file)
-    ask(page, "What is **shown** here?\n- one 5 mm\n- two")
-    page.locator("#chat .answer-tools .tool:has(use[href$='#translate'])").click()
-    expect(page.locator("#chat .difference")).to_be_visible()
-    check("conversation with a translation")
-    for opens in ("#chat .answer-tools .tool:has(use[href$='#flag'])", "#chat .quick .tool", "#header .help"):
-        page.locator(opens).click()
-        expect(page.locator("dialog")).to_be_visible()
-        check(opens)
-        page.keyboard.press("Escape")
-    page.locator("#history .thread-tools .tool").click()
-    check("menu")
-    page.keyboard.press("Escape")
-    page.locator("#history .filter").click()
-    page.locator("#history .search").fill("shown")
-    expect(page.locator("#history .hit").first).to_be_visible()
-    check("search")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ask
+from tests.browser.conftest import ask, held
 from tests.browser.made import COUNT, SIZE, SPACING_MM, STEP_MM, series, value_at
 
 VIEWER = "import('/page/js/viewer.js').then((m) => m.viewer{0})"
@@ -314,11 +314,11 @@ def test_a_study_can_be_cancelled(open_page, tmp_path):
     """Cancel gives the upload up; the page is ready for another."""
     series(tmp_path / "many", number=1, count=120)
     page = open_page()
-    page.route("**/studies/*/files", lambda _: None)
-    page.set_input_files("#viewer .folder", str(tmp_path / "many"))
-    expect(page.locator("#viewer .progress")).to_be_visible()
-    page.locator("#viewer .progress-cancel").click()
-    expect(page.locator("#viewer .progress")).to_be_hidden()
+    with held(page, "**/studies/*/files"):
+        page.set_input_files("#viewer .folder", str(tmp_path / "many"))
+        expect(page.locator("#viewer .progress")).to_be_visible()
+        page.locator("#viewer .progress-cancel").click()
+        expect(page.locator("#viewer .progress")).to_be_hidden()
     expect(page.locator(".notice")).to_contain_text("stopped")
     expect(page.locator("#viewer .drop-hint")).to_be_visible()
 
