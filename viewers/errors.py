@@ -117,7 +117,7 @@ class NotAnImageError(OpenError):
     key = "viewers.not_an_image"
     template = (
         "This file is not an image that can be opened: found {found}, expected DICOM, PNG, JPEG, "
-        "TIFF or BMP. "
+        "TIFF, BMP, WebP or GIF. "
         "Choose another file."
     )
 

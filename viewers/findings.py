@@ -42,6 +42,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     ),
     "finding.orientation_unusable": "The stated orientation is not possible; no side marks are shown.",
     "finding.spacing_unusable": "The stated pixel spacing is not possible; lengths are in pixels.",
+    "finding.animation_left_out": (
+        "{count} further pictures of the file (an animation, or a second view) were left out; "
+        "the first is shown."
+    ),
     "finding.pages_left_out": "{count} pages of another size or kind were left out.",
     "finding.transparency": "Transparent parts are shown over black.",
     "finding.color_profile_ignored": "A colour profile is present and was not applied.",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from viewers.browser import browser_frame
 from viewers.decoder import decoders
-from viewers.errors import NotAnImageError, TooLargeError
+from viewers.errors import NotAnImageError, TooLargeError, UnsupportedImageError
 from viewers.limits import Limits
-from viewers.sniff import sniff
+from viewers.sniff import PICTURES_UNREAD, sniff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,4 +74,6 @@ def _open(raw: bytes, limits: Limits, key: bytes | None) -> Image:
         from viewers.picture import open_picture
 
         return open_picture(raw, limits)
+    if kind in PICTURES_UNREAD:
+        raise UnsupportedImageError(found=kind, expected="JPEG, PNG, TIFF, WebP")
     raise NotAnImageError(found=kind)

@@ -1,9 +1,10 @@
-"""PNG, JPEG, TIFF and BMP to an :class:`~viewers.image.Image`.
+"""PNG, JPEG, TIFF, BMP, WebP and GIF to an :class:`~viewers.image.Image`.
 
 Grey stays grey (8 or 16 bits); palettes, CMYK and colours become sRGB of 8 bits by the file's ICC profile,
 if it has one; transparency is laid over black, the background of a reading room. The EXIF orientation is
 applied, all other metadata (EXIF, GPS, comments, the profile itself) stays behind. Pages of a TIFF are
-frames if they are of the first page's size and kind.
+frames if they are of the first page's size and kind; of animations, and of the several pictures some
+cameras put into one JPEG, the first is shown.
 """
 
 from __future__ import annotations
@@ -37,11 +38,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "open_picture"]
 
-FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _GREY_8: Final = frozenset({"1", "L"})
 _COLOR: Final = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "LA", "La", "RGBa", "CMYK", "YCbCr", "LAB"})
-_STARTS: Final = ((b"\x89PNG", "PNG"), (b"\xff\xd8", "JPEG"), (b"BM", "BMP"))
+_STARTS: Final = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8", "JPEG"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"GIF8", "GIF"),
+)
 _EXPECTED: Final = "8/16 bit L; 8 bit RGB, RGBA, P, CMYK"
 _FAILURES: Final = (
     OSError,
@@ -91,7 +98,7 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
             indices = _alike(picture, limits, found)
             if mode not in _GREY_8 | _GREY_16 and picture.has_transparency_data:
                 found.append(finding("transparency"))
-            if picture.format == "JPEG":
+            if picture.format in {"JPEG", "MPO"}:
                 found.append(finding("lossy"))
             found += _profile_findings(picture)
     except Pillow.DecompressionBombError as error:
@@ -164,6 +171,9 @@ def _alike(picture: Pillow.Image, limits: Limits, found: list[Finding]) -> tuple
     picture.seek(0)
     if len(alike) < count:
         found.append(finding("pages_left_out", count=count - len(alike)))
+    further = getattr(picture, "n_frames", 1) - 1
+    if picture.format != "TIFF" and further > 0:
+        found.append(finding("animation_left_out", count=further))
     decoded = picture.size[0] * picture.size[1] * 3 * len(alike)
     if decoded > limits.decoded_bytes:
         raise TooLargeError(quantity="decoded bytes", found=decoded, limit=limits.decoded_bytes)

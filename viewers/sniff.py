@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["has_preamble", "sniff"]
+__all__ = ["PICTURES_UNREAD", "has_preamble", "sniff"]
 
-_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_PICTURES: Final = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"BM",
+    b"GIF8",
+)
+_UNREAD: Final = ((b"hei", "HEIC"), (b"hev", "HEIC"), (b"mif1", "HEIC"), (b"msf1", "HEIC"), (b"avi", "AVIF"))
+"""Brands of ISO base media files (ISO/IEC 23008-12) that are pictures no reader of ours takes."""
 _OTHERS: Final = (
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
     (b"PK\x03\x04", "ZIP"),
     (b"PK\x05\x06", "ZIP"),
     (b"\x1f\x8b", "GZIP"),
     (b"7z\xbc\xaf", "7z"),
     (b"Rar!", "RAR"),
     (b"%PDF", "PDF"),
-    (b"GIF8", "GIF"),
     (b"RIFF", "RIFF"),
     (b"\xd0\xcf\x11\xe0", "OLE"),
     (b"\x7fELF", "ELF"),
@@ -26,6 +39,10 @@ _FIRST_GROUPS: Final = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """Groups a DICOM object without preamble begins with: file meta, or identification in both byte orders."""
 
 
+PICTURES_UNREAD: Final = frozenset({"HEIC", "AVIF", "JPEG 2000", "JPEG XL"})
+"""Kinds of pictures that other programs open, so that exporting one anew is the way."""
+
+
 def has_preamble(raw: bytes) -> bool:
     """Whether the bytes begin as a DICOM file does (PS3.10 7.1)."""
     return raw[128:132] == b"DICM"
@@ -35,8 +52,10 @@ def sniff(raw: bytes) -> str:
     """Return ``dicom``, ``picture``, or the name of another kind of file, for an error."""
     if has_preamble(raw):
         return "dicom"
-    if raw.startswith(_PICTURES):
+    if raw.startswith(_PICTURES) or (raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"):
         return "picture"
+    if raw[4:8] == b"ftyp":
+        return next((name for start, name in _UNREAD if raw[8:].startswith(start)), "MP4")
     if raw.startswith(_FIRST_GROUPS):
         return "dicom"
     return next((name for start, name in _OTHERS if raw.startswith(start)), f"{len(raw)} bytes")

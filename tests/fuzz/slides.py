@@ -77,6 +77,8 @@ def photo_seeds() -> tuple[bytes, ...]:
         ("PNG", "RGBA", {"exif": exif, "icc_profile": made.wide_profile()}),
         ("TIFF", "RGB", {"compression": "tiff_lzw"}),
         ("BMP", "RGB", {}),
+        ("WEBP", "RGBA", {"exif": exif, "icc_profile": made.wide_profile()}),
+        ("GIF", "P", {}),
     ):
         stream = io.BytesIO()
         picture.convert(mode).save(stream, kind, **options)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from viewers.errors import OpenError, TooLargeError
+from viewers.errors import OpenError, TooLargeError, UnsupportedImageError
 from viewers.image import ColorFrame, GreyFrame
 from viewers.intake import open_image
 from viewers.limits import Limits
@@ -177,12 +175,77 @@ def test_unsupported_pictures_are_refused(keep, tmp_path):
         keep(Pillow.fromarray(GREY.astype(np.float32)), "TIFF")
     with pytest.raises(OpenError):
         keep(Pillow.fromarray(GREY.astype(np.int32) * 1_000_000), "TIFF")
-    stream = io.BytesIO()
-    Pillow.fromarray(RGB).save(stream, "GIF")
-    path = tmp_path / "moving.png"
-    path.write_bytes(stream.getvalue())
-    with pytest.raises(OpenError, match="GIF"):
-        open_image(path)
+    for start, name in (
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ):
+        path = tmp_path / "phone.jpg"
+        path.write_bytes(start + bytes(300))
+        with pytest.raises(UnsupportedImageError, match=name) as refused:
+            open_image(path)
+        assert "Export" in str(refused.value)
+        assert "JPEG" in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("GIF", {})])
+def test_pictures_of_the_web(keep, kind, options):
+    """WebP and GIF, as screenshots and pasted pictures come; of an animation the first picture is shown."""
+    flat = np.repeat(np.repeat(RGB[:2, :2], 4, 0), 4, 1)
+    image = keep(Pillow.fromarray(flat), kind, **options)
+    drawn = render(image, default_view(image)).astype(int)
+    assert np.abs(drawn - flat).max() <= 1
+    assert image.frame_count == 1
+    moving = keep(
+        Pillow.fromarray(flat), kind, save_all=True, append_images=[Pillow.fromarray(255 - flat)], **options
+    )
+    assert np.abs(render(moving, default_view(moving)).astype(int) - flat).max() <= 1
+    assert [dict(found.values) for found in moving.findings if "animation" in found.key] == [{"count": 1}]
+
+
+def test_several_pictures_of_a_camera_in_one_file(tmp_path):
+    """Of a file in the Multi-Picture Format the first is shown, and a finding says that there are more."""
+    path = tmp_path / "camera.mpo"
+    first = Pillow.fromarray(np.full((16, 24, 3), 200, np.uint8))
+    first.save(path, "MPO", save_all=True, append_images=[Pillow.fromarray(np.zeros((16, 24, 3), np.uint8))])
+    image = open_image(path)
+    assert render(image, default_view(image)).min() > 190
+    assert {"animation_left_out", "lossy"} <= set(keys(image))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_colours_of_16_bits(kind, tmp_path):
+    """The upper 8 bits of each colour are shown."""
+    import imagecodecs
+    import tifffile
+
+    wide = RGB.astype(np.uint16) * 257
+    path = tmp_path / "wide"
+    if kind == "PNG":
+        path.write_bytes(imagecodecs.png_encode(wide))
+    else:
+        tifffile.imwrite(path, wide, photometric="rgb")
+    image = open_image(path)
+    assert np.array_equal(render(image, default_view(image)), RGB)
+
+
+def test_no_place_of_a_photograph_is_kept(tmp_path):
+    """GPS, comments, thumbnails and names of a WebP, PNG or JPEG are in nothing that is stored."""
+    exif = Pillow.Exif()
+    exif[0x010F], exif[0x0112] = "SECRETMAKER", 6
+    exif.get_ifd(0x8825).update({1: "N", 2: (24.0, 28.0, 1.0), 29: "2024:01:02"})
+    for kind in ("JPEG", "WEBP", "PNG"):
+        path = tmp_path / f"photo.{kind}"
+        Pillow.fromarray(RGB).save(path, kind, exif=exif)
+        assert b"SECRETMAKER" in path.read_bytes()
+        image = open_image(path)
+        assert (image.size.width, image.size.height) == (6, 8)
+        home = tmp_path / kind
+        save(image, home)
+        for stored in (file for file in home.rglob("*") if file.is_file()):
+            raw = stored.read_bytes()
+            assert b"SECRETMAKER" not in raw
+            assert b"2024:01:02" not in raw
 
 
 def test_a_tiff_with_a_loop_of_pages_ends(tmp_path):

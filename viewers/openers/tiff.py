@@ -50,6 +50,9 @@ _PAGES: Final = 4096
 """Pages that are looked at: a pyramid has about ten, a stack of channels some dozens."""
 _CENTIMETRE: Final = 3
 _MICRONS_IN: Final = {2: 25_400.0, _CENTIMETRE: 10_000.0}
+_UNSIGNED: Final = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+"""Types of a TIFF's whole numbers (TIFF 6.0 section 2; BigTIFF)."""
+_LONG_TABLE: Final = 2000
 _PLAUSIBLE: Final = (0.02, 20.0)
 """Microns per pixel that a microscope has; resolutions for printing are far above."""
 _APERIO_MPP: Final = re.compile(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)")
@@ -187,8 +190,8 @@ def _grid(page: Any, file: ReadAt, limits: Limits) -> TileGrid:
     count = -(-size.width // tile.width) * -(-size.height // tile.height)
     if count > limits.slide_tiles:
         raise TooLargeError(quantity="tiles", found=count, limit=limits.slide_tiles)
-    offsets = np.asarray(page.dataoffsets, np.int64)
-    lengths = np.asarray(page.databytecounts, np.int64)
+    offsets = _table(page, 324, page.dataoffsets, file)
+    lengths = _table(page, 325, page.databytecounts, file)
     if len(offsets) < count * planes or len(lengths) < count * planes:
         raise CorruptHeaderError(attribute="TileOffsets", found=len(offsets), expected=count * planes)
     _check_places(offsets, lengths, file.size, limits)
@@ -196,6 +199,17 @@ def _grid(page: Any, file: ReadAt, limits: Limits) -> TileGrid:
     apart = _Planes(planes, count, offsets, lengths, file)
     decode = _general(page, apart) if coding.name == "other" else decoder(coding, tile)
     return TileGrid(size, tile, offsets[:count], lengths[:count], file, coding, decode)
+
+
+def _table(page: Any, code: int, values: Any, file: ReadAt) -> NDArray[np.int64]:
+    """Places or lengths of tiles; a long table is read from the file, which is faster than from a tuple."""
+    tag = page.tags.get(code)
+    kind = None if tag is None else _UNSIGNED.get(int(tag.dtype))
+    if kind is None or len(values) < _LONG_TABLE or tag.count != len(values):
+        return np.asarray(values, np.int64)
+    size = np.dtype(kind).itemsize * tag.count
+    raw = file.read_at(int(tag.valueoffset), size)
+    return np.frombuffer(raw, f"{page.parent.byteorder}{kind}").astype(np.int64)
 
 
 def _tile_size(page: Any, size: SizePx, limits: Limits) -> SizePx:
