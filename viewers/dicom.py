@@ -26,7 +26,7 @@ from viewers.errors import (
 )
 from viewers.findings import finding
 from viewers.geometry import SizePx
-from viewers.image import GreyFrame, Image, ImageFacts, display_digest
+from viewers.image import GreyFrame, Image, ImageFacts, digest_beside
 from viewers.luts import modality_lut, palette
 from viewers.mosaic import find_mosaic, is_mosaic, mosaic_planes
 from viewers.origin import origin_of
@@ -80,7 +80,7 @@ def open_dicom(raw: bytes, limits: Limits, key: bytes | None = None) -> Image:
         parsed.findings.append(finding("header_warnings", count=warned))
     first = frames.read(0)
     facts = facts_of(frames)
-    digest = display_digest(facts_to_json(facts, findings=False), frames.data, *frames.meaning())
+    digest = digest_beside(facts_to_json(facts, findings=False), frames.data, *frames.meaning())
     image = Image(facts, frames, digest, first)
     return image if key is None else image.belonging(origin_of(parsed.dataset, key))
 

@@ -22,7 +22,7 @@ from viewers.presets import ct_presets, pixel_windows
 from viewers.window import CodeMap, NamedWindow, VoiLut, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,7 @@ __all__ = [
     "Kind",
     "Origin",
     "StackedSource",
+    "digest_beside",
     "display_digest",
 ]
 
@@ -177,18 +178,23 @@ class Image:
     ----------
     facts : ImageFacts
     source : FrameSource
-    digest : str
-        SHA-256, hexadecimal, of the pixels as they were encoded and of the display facts.
+    digest : str or callable
+        SHA-256, hexadecimal, of the pixels as they were encoded and of the display facts; or what gives it,
+        called once, when it is asked for.
     first : Frame, optional
         Frame 0, when it was decoded already.
     """
 
     def __init__(
-        self, facts: ImageFacts, source: FrameSource, digest: str, first: Frame | None = None
+        self,
+        facts: ImageFacts,
+        source: FrameSource,
+        digest: str | Callable[[], str],
+        first: Frame | None = None,
     ) -> None:
         self._facts = facts
         self._source = source
-        self.digest = digest
+        self._digest = digest
         self._frames: OrderedDict[int, Frame] = OrderedDict()
         self._windows: dict[int, tuple[NamedWindow, ...]] = {}
         self._bytes = 0
@@ -203,9 +209,16 @@ class Image:
             f"{size.width}x{size.height} x {self.frame_count}>"
         )
 
+    @property
+    def digest(self) -> str:
+        """Name of the image: two have the same one only if they look the same."""
+        if not isinstance(self._digest, str):
+            self._digest = self._digest()
+        return self._digest
+
     def belonging(self, origin: Origin) -> Image:
         """Return the same image, known to belong to a study and series."""
-        return Image(replace(self._facts, origin=origin), self._source, self.digest)
+        return Image(replace(self._facts, origin=origin), self._source, self._digest)
 
     def presented(self, presentations: tuple[tuple[Presentation, ...], ...]) -> Image:
         """Return the same image with presentations, one entry for each frame; it has another digest."""
@@ -429,6 +442,21 @@ class Image:
 
 def _nbytes(frame: Frame) -> int:
     return frame.codes.nbytes if isinstance(frame, GreyFrame) else frame.rgb.nbytes
+
+
+def digest_beside(facts_json: Mapping[str, object], *chunks: bytes | memoryview) -> Callable[[], str]:
+    """Begin :func:`display_digest` in a thread, while the caller goes on; returns what waits for it."""
+    found: list[str] = []
+    thread = threading.Thread(
+        target=lambda: found.append(display_digest(facts_json, *chunks)), name="digest", daemon=True
+    )
+    thread.start()
+
+    def result() -> str:
+        thread.join()
+        return found[0]
+
+    return result
 
 
 def display_digest(facts_json: Mapping[str, object], *chunks: bytes | memoryview) -> str:

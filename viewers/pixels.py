@@ -241,11 +241,16 @@ class DicomFrames:
     def _codes(self, values: NDArray[Any]) -> NDArray[np.uint16]:
         """Do the same for up to 16 bits without leaving 16 bits: mammograms have 30 million pixels."""
         stored = self.format.bits_stored
-        codes = self._shifted(values).astype(np.uint16, copy=False) & np.uint16(2**stored - 1)
+        codes = self._shifted(values).astype(np.uint16, copy=False)
+        if stored < 16:
+            codes = codes & np.uint16(2**stored - 1)
         if not self.format.signed:
             return np.asarray(codes)
         sign = 2 ** (stored - 1)
-        return np.asarray((codes ^ np.uint16(sign)) + np.uint16(SIGNED_OFFSET - sign))
+        codes = codes ^ np.uint16(sign)
+        if stored < 16:
+            codes += np.uint16(SIGNED_OFFSET - sign)
+        return np.asarray(codes)
 
     def _grey(self, index: int, values: NDArray[Any]) -> GreyFrame:
         rescale = self.rescale[index if len(self.rescale) > 1 else 0]

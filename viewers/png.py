@@ -11,6 +11,7 @@ ISO/IEC 15948 (PNG): 5 (datastream structure), 9 (filtering; type 1, Sub), 10 (c
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,12 @@ _GREY, _RGB = 0, 2
 _SUB: Final = 1
 """Filter type: each byte less that of the pixel to the left."""
 _LEVEL: Final = 1
+_HEAD: Final = b"\x78\x01"
+"""Of a zlib stream (RFC 1950): deflate, the fastest level."""
+_RAW: Final = -15
+"""Window of a deflate stream without head and check: parts are put together here."""
+_SPLIT_BYTES: Final = 2**17
+"""From which a thread costs less than it saves."""
 _LARGEST: Final = 2**31 - 1
 """Pixels along a side."""
 
@@ -66,10 +73,33 @@ def _filtered(rows: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
 
 
 def _deflated(data: NDArray[np.uint8]) -> bytes:
+    """Compress rows, a part in each of two threads where there are many; the bytes do not depend on that."""
+    if data.nbytes < _SPLIT_BYTES:
+        return _HEAD + _part(data, last=True) + _check(data)
+    middle, first = len(data) // 2, [b""]
+
+    def work() -> None:
+        first[0] = _part(data[:middle], last=False)
+
+    thread = threading.Thread(target=work, name="png")
+    thread.start()
+    second = _part(data[middle:], last=True)
+    thread.join()
+    return _HEAD + first[0] + second + _check(data)
+
+
+def _part(data: NDArray[np.uint8], *, last: bool) -> bytes:
     from isal import isal_zlib
 
     # On pictures with noise half the time of zlib-ng, a sixth of zlib's, for as many bytes.
-    return bytes(isal_zlib.compress(data, _LEVEL))
+    made = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
+    return bytes(made.compress(data) + made.flush(isal_zlib.Z_FINISH if last else isal_zlib.Z_FULL_FLUSH))
+
+
+def _check(data: NDArray[np.uint8]) -> bytes:
+    from isal import isal_zlib
+
+    return struct.pack(">L", isal_zlib.adler32(data))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

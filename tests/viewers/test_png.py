@@ -49,3 +49,12 @@ def test_other_arrays_are_refused(wrong):
     """16 bits, empty pictures and four channels are mistakes of the caller."""
     with pytest.raises(ValueError, match="uint8"):
         png(wrong)
+
+
+@pytest.mark.parametrize("shape", [(700, 300), (1, 200_000), (300, 500, 3)])
+def test_large_pictures_in_two_parts(shape):
+    """What two threads compress is one stream, which decoders other than ours read; always the same bytes."""
+    picture = np.random.default_rng(2).integers(0, 40, shape, np.uint8)
+    made = png(picture)
+    assert np.array_equal(np.asarray(Pillow.open(io.BytesIO(made))), picture)
+    assert png(picture) == made
