@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -22,6 +23,7 @@ from app.ui.gradio_sessions import BodyTooLargeError, GradioSessions
 from app.ui.headers import Answer, content_security_policy, security_headers
 from app.ui.identity import COOKIE, LOCAL_OWNER, Identities, Identity, Single, Visitors
 from app.ui.rates import Rates
+from i18n.catalogue import LOCALES, Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -178,21 +180,21 @@ class Guard:
             and name not in (b"forwarded", b"x-direct-url")
         ]  # fmt: skip
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, dict[str, str]] | None:
         """Why nobody gets this, whoever asks."""
         path = scope["path"]
         if self._settings.host in _LOOPBACK and headers.get("host", "") not in self._hosts:
-            return 403, "This page answers only under the address it was started with."
+            return 403, _said("app.refused_host")
         if scope["method"] not in _SAFE_METHODS and self._from_elsewhere(headers):
-            return 403, "Requests from other sites are refused."
+            return 403, _said("app.refused_site")
         if scope["method"] in _SAFE_METHODS and _read_from_elsewhere(headers):
-            return 403, "Requests from other sites are refused."
+            return 403, _said("app.refused_site")
         own = _OWN_ROUTES + _GRADIO_ROUTES
         known = path == "/" or path.startswith(own) or self._is_account_route(path)
         if not known or _UNCLEAN.search(path):
-            return 403, "This route is shut."
+            return 403, _said("app.refused_route")
         if path == "/" and _SHUT_PARAMETERS.intersection(name for name, _ in _query(scope)):
-            return 403, "This route is shut."
+            return 403, _said("app.refused_route")
         return None
 
     def _is_account_route(self, path: str) -> bool:
@@ -228,13 +230,13 @@ class Guard:
             return None
         if identity.owner is None:
             if self._settings.ownership != "users":
-                return 401, "Open the page first."
+                return 401, _said("app.refused_visitor")
             if identity.sign_in is None or identity.sign_in.locked:
                 return 401, wire.both(SignedOutError())
             return 403, wire.both(WrongRoleError())
         named = gradio_sessions.named_in_url(path, _query(scope))
         if not self._sessions.owned(identity.owner, named):
-            return 403, "This session belongs to another visitor."
+            return 403, _said("app.refused_session")
         return None
 
     async def _event(self, receive: Receive, identity: Identity) -> tuple[tuple[Any, ...] | None, Receive]:
@@ -246,9 +248,9 @@ class Guard:
             return (413, wire.both(error)), receive
         named = gradio_sessions.named_in_body(body)
         if named is None:
-            return (422, "This is no event of the page."), receive
+            return (422, _said("app.refused_event")), receive
         if not self._sessions.owned(identity.owner or "", named):
-            return (403, "This session belongs to another visitor."), receive
+            return (403, _said("app.refused_session")), receive
         return None, gradio_sessions.replay(body, receive)
 
     def _from_elsewhere(self, headers: dict[str, str]) -> bool:
@@ -281,6 +283,12 @@ class _Watched:
             if not await self._holds():
                 self._pending.cancel()
                 return {"type": "http.disconnect"}
+
+
+@cache
+def _said(key: str) -> dict[str, str]:
+    """Sentence in every language; the page shows the reader's."""
+    return {locale: Catalogue().text(key, locale) for locale in LOCALES}
 
 
 def _identities(settings: Settings) -> Identities:

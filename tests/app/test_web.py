@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from app.ui.guard import COOKIE, Guard, content_security_policy
 from app.ui.page_head import page_head
 from app.web import routes
+from i18n.catalogue import LOCALES, Catalogue
 from viewers.view import View, render
 from viewers.window import build_lut
 
@@ -197,6 +198,28 @@ def test_other_sites_cannot_post(client, ct, headers):
     """A form or script of another site is refused before anything is read."""
     assert client.post("/upload", content=ct, headers=headers).status_code == 403
     assert client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "key"),
+    [
+        ("POST", "/upload", {"origin": "https://elsewhere.example"}, "app.refused_site"),
+        ("GET", "/adapters", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, "app.refused_site"),
+        ("GET", "/", {"host": "elsewhere.example"}, "app.refused_host"),
+        ("GET", "/gradio_api/file=/etc/passwd", {}, "app.refused_route"),
+        ("GET", "/?view=api", {}, "app.refused_route"),
+        ("POST", "/gradio_api/queue/join", {}, "app.refused_event"),
+        ("GET", "/images/0", {"cookie": ""}, "app.refused_visitor"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_a_sentence_in_both_languages(workspace, method, path, headers, key):
+    """Whatever the guard refuses, the page can say why and what to do, in the reader's language."""
+    client = make_client(workspace, ownership="visitor")
+    if key != "app.refused_visitor":
+        client.get("/")
+    answer = client.request(method, path, headers=headers)
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["error"] == {locale: Catalogue().text(key, locale) for locale in LOCALES}
 
 
 def test_the_browsers_word_counts_behind_a_proxy(workspace, ct):
