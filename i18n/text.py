@@ -241,7 +241,9 @@ def _reshaper() -> ArabicReshaper:
 _DIGITS: Final = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹")}
 _SEPARATORS: Final = re.compile(r"(?<=[0-9])[\u066B\u066C](?=[0-9])")
 _MARKS: Final = re.compile("[\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]")
-_FOLDED: Final = str.maketrans("أإآٱىیةک", "ااااييهك")
+_FOLDED: Final = str.maketrans("أإآٱىیئےةھہەۀکؤ", "ااااييييهههههكو")
+_UNSEEN: Final = re.compile("[\u00ad\u034f\u180e\u200b-\u200d\u2060\ufeff]")
+"""Soft hyphen, joiners, spaces of no width: some keyboards and copied texts have them inside words."""
 
 
 def western_digits(text: str) -> str:
@@ -253,10 +255,11 @@ def western_digits(text: str) -> str:
 def normalise(text: str) -> str:
     """Text as the search compares it: two spellings of one word become equal.
 
-    Compatibility forms, case, digits, tashkeel and tatweel go; every alef is a bare alef, alef maqsura
-    is ya, ta marbuta is ha; white space is one space.
+    Compatibility forms, case, digits, tashkeel, tatweel and what has no width go; every alef is a bare alef,
+    alef maqsura is ya, ta marbuta is ha, waw and ya lose their hamza, Persian and Urdu letters are their
+    Arabic ones; white space is one space.
     """
-    folded = unicodedata.normalize("NFKC", strip_controls(text)).casefold()
+    folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", strip_controls(text))).casefold()
     # removing a mark or a tatweel may let its neighbours compose, hence the second NFKC
     bare = unicodedata.normalize("NFKC", _MARKS.sub("", folded)).translate(_FOLDED)
     return " ".join(western_digits(bare).split())

@@ -1,9 +1,9 @@
 """Turning the encryption of a data folder on and off; each step can be interrupted and done again.
 
-The folder says in ``encryption-key.json`` where it stands, and the application refuses one that is halfway. The
-database is copied into a new file, which then takes the old one's place; each file of pixels likewise. A file
-in clear text is overwritten before it is deleted. On flash memory, on file systems that write elsewhere and
-in their snapshots old bytes can survive that: README says so.
+The folder says in ``encryption-key.json`` where it stands, and the application refuses one that is halfway.
+The database is copied into a new file, which then takes the old one's place; each file of pixels likewise. A
+file in clear text is overwritten before it is deleted. On flash memory, on file systems that write elsewhere
+and in their snapshots old bytes can survive that: README says so.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def turn_off(folder: Path, database: Path, images: Path, tell: Callable[[int], N
 def rekey(folder: Path, new: Secret) -> None:
     """Let another key file or passphrase open an encrypted folder, and the one before no longer.
 
-    What was written stays as it is: a copy of the old ``encryption-key.json`` with the old key file still opens
-    it. Whoever fears that turns the encryption off and on again, which takes a new key for the data.
+    What was written stays as it is: a copy of the old ``encryption-key.json`` with the old key file still
+    opens it. Whoever fears that turns the encryption off and on again, which takes a new key for the data.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def _pixels(home: Path) -> list[Row]:
     return [
         _row("one slice of 512 x 512", lambda: stack.frame(next(numbers) % 300).sum(),
              lambda: mapped[next(numbers) % 300].sum()),
-        _row("all 300 slices, for planes", whole, lambda: np.array(mapped)),
+        _row("all 300 slices, for planes", whole, partial(np.array, mapped)),
         _row("write 300 slices", partial(seal, path, sealed_name(path), key), partial(np.save, path, frames)),
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from app.history.words import facets_of
 NOW = "2026-01-02 03:04:05.000006"
 ROWS = {
     "threads": {"id": "t", "owner": "amal", "title": "title", "created": NOW, "updated": NOW, "pinned": NOW},
-    "turns": {"id": "u", "thread_id": "t", "position": 0, "question": "هل توجد عُقدة؟", "created": NOW},
+    "turns": {"id": "u", "thread_id": "t", "position": 0, "question": "هل توجد عُقدة رئوية؟", "created": NOW},
     "views": {"turn_id": "u", "position": 0, "image": "d1", "view": {"frame": 1}, "render_digest": "r"},
     "view_images": {"turn_id": "u", "position": 0, "place": 0, "digest": "d1"},
     "answers": {
@@ -30,7 +30,8 @@ ROWS = {
     "images": {"owner": "amal", "digest": "d1", "label": "CT Chest", "created": NOW},
     "tags": {"thread_id": "t", "tag": "follow-up"},
     "feedback": {"answer_id": "a", "reasons": ["other"], "text": "why", "created": NOW},
-    "passages": {"id": 1767323045000006, "turn_id": "u", "facets": "o55a5b6 mct", "words": "هل توجد عقده"},
+    "passages": {"id": 1767323045000006, "turn_id": "u", "facets": "o55a5b6 mct",
+                 "words": "هل توجد عقده رئويه"},
 }  # fmt: skip
 """A row of each table, with the columns of any revision; those a revision lacks are left out."""
 
@@ -127,7 +128,7 @@ def test_nothing_but_migrations_makes_the_models(empty):
 def test_an_earlier_history_keeps_everything(empty, revision):
     """Rows of every revision are read, found, deleted and exported by today's code; the schema is today's."""
     _fill(empty, revision)
-    assert _differences(empty) != []
+    assert (_differences(empty) != []) is (revision != "0013"), "0014 writes words anew and nothing else"
     with HistoryStore.open(empty) as store:
         loaded = store.load("amal", "t")
         (turn,) = loaded.turns
@@ -143,6 +144,7 @@ def test_an_earlier_history_keeps_everything(empty, revision):
         assert len(store.judgements("amal", "t")) == (revision >= "0004")
         hits = store.search("amal", "عقدة", modality="CT")
         assert {hit.answer_id for hit in hits} == {None, "a"}
+        assert len(store.search("amal", "ريوية")) == 1, "words are those of today"
         store._database.check_index()
         assert store.verify() is None
         with store._database.write() as connection:
