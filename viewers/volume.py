@@ -311,11 +311,16 @@ class Volume:
         index = min(max(index, 0.0), count - 1.0)
         low = min(int(index), max(count - 2, 0))
         part = index - low
-        near = self.array.take(low, axis) if axis else self.array[low]
+        near = self._cut(axis, low)
         if part < 1e-6:
-            return np.asarray(near)
-        far = self.array.take(low + 1, axis) if axis else self.array[low + 1]
+            return near
+        far = self._cut(axis, low + 1)
         return self._as_stored(near * np.float32(1 - part) + far * np.float32(part))
+
+    def _cut(self, axis: int, index: int) -> NDArray[Any]:
+        layer = self.array[(slice(None),) * axis + (index,)]
+        # Gathered once: arithmetic on columns of a volume would wait for memory in each of its steps.
+        return np.ascontiguousarray(layer) if axis else np.asarray(layer)
 
     def _as_stored(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.array.dtype.kind == "f":

@@ -7,11 +7,13 @@ files that were uploaded are read, grouped and stored by a child with limits, wh
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import resource
 import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +52,8 @@ def run() -> tuple[str, list[Row]]:
 def _measured(home: Path) -> list[Row]:
     folder = home / "in"
     _write(folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    grown = _grown_mib(folder)
     volume = _ours(folder)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert np.array_equal(volume.array, _plain(folder))
     rows = [
         Row("memory grown while the volume is read / its pixels", grown / (volume.array.nbytes / 2**20), "x")
@@ -80,6 +81,21 @@ def _measured(home: Path) -> list[Row]:
         Row("plane of an oblique scan", _median(lambda: turned.reslice("coronal", 5.0), 7) * 1e3, "ms")
     )
     return rows
+
+
+def _grown_mib(folder: Path) -> float:
+    """Memory a new process grows by while it reads the volume: an older one may have been larger before."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        pool.submit(_ours, next(folder.iterdir()).parent / "none").exception()  # the libraries
+        return pool.submit(_growth, folder).result()
+
+
+def _growth(folder: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    volume = _ours(folder)
+    assert volume.array.size
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def _write(folder: Path) -> None:
