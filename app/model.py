@@ -146,6 +146,8 @@ def _check_model(settings: Settings, info: ModelInfo) -> None:
     if settings.quantisation not in get_args(Quantisation):
         known = " or ".join(get_args(Quantisation))
         raise SettingsError(place="quantisation", found=settings.quantisation, expected=known)
+    if settings.threads < 0:
+        raise SettingsError(place="threads", found=settings.threads, expected="0 or more")
     if settings.chat_layout not in CHAT_LAYOUTS:
         known = " or ".join(CHAT_LAYOUTS)
         raise SettingsError(place="chat_layout", found=settings.chat_layout, expected=known)

@@ -14,7 +14,7 @@ from engine.template import CHAT_LAYOUTS, NAMED_LAYOUTS, ChatTemplate
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["chosen_template", "own_tokenizer", "template_names"]
+__all__ = ["chosen_template", "own_tokenizer", "read_settings", "template_names"]
 
 _SETTINGS = "tokenizer_config.json"
 _CHATML = ("<|im_start|>", "<|im_end|>")
@@ -35,7 +35,7 @@ def own_tokenizer(folder: Path) -> Any:
     from engine.checkpoint import load_tokenizer
 
     file = load_tokenizer(folder)
-    if not _read(folder, _SETTINGS).get("tokenizer_class"):
+    if not read_settings(folder, _SETTINGS).get("tokenizer_class"):
         return file
     from transformers import AutoTokenizer
 
@@ -52,7 +52,7 @@ def template_names(folder: Path) -> dict[str, str]:
     """Tokens a template may name: ``bos_token``, ``eos_token`` and so on."""
     found: dict[str, str] = {}
     for file in ("special_tokens_map.json", _SETTINGS):
-        for name, value in _read(folder, file).items():
+        for name, value in read_settings(folder, file).items():
             content = value.get("content") if isinstance(value, dict) else value
             if name.endswith("_token") and isinstance(content, str):
                 found[name] = content
@@ -112,7 +112,7 @@ def _own_text(folder: Path) -> str | None:
         except (OSError, ValueError) as error:
             raise CheckpointError(source=folder, reason=f"{file.name} cannot be read: {error}") from error
     for name in ("chat_template.json", "processor_config.json", _SETTINGS):
-        found = _read(folder, name).get("chat_template")
+        found = read_settings(folder, name).get("chat_template")
         if isinstance(found, list):  # several, by name
             by_name = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
             found = by_name.get("default")
@@ -121,14 +121,23 @@ def _own_text(folder: Path) -> str | None:
     return None
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """Read a file of settings; one that is not there has none.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise CheckpointError(source=folder, reason=f"{name} cannot be read: {error}") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise CheckpointError(source=folder, reason=f"{name} holds no settings")
+    return content
 
 
 def _line(error: Exception) -> str:

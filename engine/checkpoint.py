@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.adapter_files import is_adapter, read_adapter
-from engine.chat_files import own_tokenizer
+from engine.chat_files import own_tokenizer, read_settings
+from engine.completing import Manner, complete
 from engine.errors import (
     AdapterBaseMissingError,
     AdapterError,
@@ -23,20 +24,18 @@ from engine.errors import (
     MissingTokenizerError,
     UnsupportedCheckpointError,
 )
-from engine.families import FAMILIES, image_processor, stock_config
-from engine.loaded import CroppingModel, LoadedModel, TilingModel
+from engine.families import FAMILIES, stock_config
+from engine.foreign import understood
+from engine.loaded import LoadedModel
 from engine.memory import check_memory
 from engine.precision import check_quantisation, choose_device, choose_dtype, quantise_on_cpu
-from engine.prompt import PromptProfile, PromptRenderer
-from engine.stock_prompt import bos_count, stock_renderer
+from engine.stock_prompt import bos_count
 from engine.weights import LoadProgress, Placement, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.adapter_files import AdapterFolder
-    from engine.families import Family
-    from engine.messages import ImagePart
     from engine.precision import Quantisation
 
 __all__ = [
@@ -56,10 +55,6 @@ __all__ = [
 _LOG = logging.getLogger("bimedix2.engine")
 _KINDS = ("llava_llama", "phi3_v", *FAMILIES)
 """The ``model_type`` of what is opened."""
-_STOP_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
-"""Llama 3.1 ends a turn with any of the first three, of which the original configs name only the last;
-Phi-3 with one of the others."""
-_UNUSED_TOKENS = ("<|reserved_special_token_", "<|placeholder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +114,17 @@ def load(
     folder = _folder_of(source)
     if is_adapter(folder):
         return _load_adapter(folder, options, progress)
-    config, known = _known_config(source, folder)
     _use_threads(options)
     placement, reason = _placement(options)
-    tokenizer = _tokenizer_of(folder, config)
-    if options.check_memory:
-        check_memory(source, folder, known, placement)
-    model = load_weights(folder, config, tokenizer, placement, progress)
-    manner = _Manner(placement, reason, options.chat_layout)
-    return _complete(str(source), folder, config, model, tokenizer, manner=manner)
+    with understood(folder):
+        config, known = _known_config(source, folder)
+        tokenizer = _tokenizer_of(folder, config)
+        read_settings(folder, "generation_config.json")
+        if options.check_memory:
+            check_memory(source, folder, known, placement)
+        model = load_weights(folder, config, tokenizer, placement, progress)
+        manner = Manner(placement, reason, options.chat_layout)
+        return complete(str(source), folder, config, model, tokenizer, manner=manner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +156,19 @@ def inspect(source: str | Path, options: LoadOptions | None = None) -> Inspectio
     """
     options = options or LoadOptions()
     folder = _folder_of(source)
+    placement, reason = _placement(options)
+    known: dict[str, Any] | None = None
     if is_adapter(folder):
         base = _base_of(read_adapter(folder))
-        if read_config(base).get("model_type") != "llama":
+        known = read_config(base)
+        if known.get("model_type") != "llama":
             return inspect(base, options)
-        config = known = read_config(base)
-    else:
-        base = folder
-        config, known = _known_config(source, folder)
-        _tokenizer_of(folder, config)
-    placement, reason = _placement(options)
-    needed, free = check_memory(source, base, known, placement)
+        folder = base
+    with understood(folder):
+        if known is None:
+            config, known = _known_config(source, folder)
+            _tokenizer_of(folder, config)
+        needed, free = check_memory(source, folder, known, placement)
     return Inspection(needed, free, reason)
 
 
@@ -180,7 +179,18 @@ def _known_config(source: object, folder: Path) -> tuple[dict[str, Any], dict[st
     if kind not in _KINDS:
         expected = " or ".join(map(repr, _KINDS))
         raise UnsupportedCheckpointError(source=source, found=f"model_type {kind!r}", expected=expected)
+    _check_numbers(folder, config | config.get("text_config", {}))
     return config, stock_config(folder, config).to_dict() if kind in FAMILIES else config
+
+
+def _check_numbers(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse what transformers would compute with and nobody could use."""
+    counts = dict.fromkeys(("hidden_size", "vocab_size", "num_hidden_layers", "max_position_embeddings"), 1)
+    for name, least in (counts | {"rope_theta": 1, "bos_count": 0}).items():
+        value = config.get(name, least)
+        if not isinstance(value, int | float) or value < least:
+            reason = f"config.json says {name} = {value!r}, expected a number of at least {least}"
+            raise CheckpointError(source=folder, reason=reason)
 
 
 def _tokenizer_of(folder: Path, config: dict[str, Any]) -> Any:
@@ -190,6 +200,8 @@ def _tokenizer_of(folder: Path, config: dict[str, Any]) -> Any:
 def _use_threads(options: LoadOptions) -> None:
     import torch
 
+    if options.threads < 0:
+        raise ValueError(f"threads must be 0 or more, found {options.threads}")
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -209,68 +221,6 @@ def _placement(options: LoadOptions) -> tuple[Placement, str]:
     return placement, f"{device_reason}; {dtype_reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Manner:
-    """How a model is used, and why so."""
-
-    placement: Placement
-    reason: str
-    chat_layout: str
-
-
-def _complete(
-    name: str, folder: Path, config: dict[str, Any], model: Any, tokenizer: Any, *, manner: _Manner
-) -> LoadedModel:
-    """Add what is needed to ask a model."""
-    cropping = config["model_type"] == "phi3_v"
-    if cropping:
-        kind: type[LoadedModel] = CroppingModel
-        renderer, preparation = _phi3_parts(folder, model, tokenizer, name)
-    else:
-        kind = TilingModel if _family(config).images != "square" else LoadedModel
-        renderer = stock_renderer(folder, config, model, tokenizer, source=name, layout=manner.chat_layout)
-        preparation = image_processor(folder, model.config)
-    return kind(
-        name=name,
-        model=model,
-        renderer=renderer,
-        image_processor=preparation,
-        tokenizer=tokenizer,
-        stop_ids=_stop_ids(model, tokenizer, renderer),
-        suppressed_ids=_suppressed_ids(model, renderer.profile, tokenizer),
-        device=manner.placement.device,
-        dtype=manner.placement.dtype,
-        reason=manner.reason,
-    )
-
-
-def _family(config: dict[str, Any]) -> Family:
-    return FAMILIES.get(config["model_type"], FAMILIES["llava"])  # llava_llama has become a llava
-
-
-def _phi3_parts(folder: Path, model: Any, tokenizer: Any, source: str) -> tuple[PromptRenderer, Any]:
-    from engine import phi3v
-    from engine.crops import crop_grid, image_tokens
-
-    settings = phi3v.crop_settings(folder, model.config)
-    patches = settings.side // model.config.vision_config.patch_size
-
-    def image_length(image: ImagePart, _coarse: bool) -> int:  # noqa: FBT001  # the renderer's two arguments
-        rows, columns, _ = image.pixels.shape
-        return image_tokens(crop_grid(rows, columns, settings), patches)
-
-    text = model.config.text_config
-    profile = PromptProfile(
-        image_token_id=phi3v.image_token_id(tokenizer, folder),
-        image_length=image_tokens(crop_grid(1, 1, settings), patches),
-        # further on, longrope takes other frequencies, and keys already computed would be wrong
-        context_length=min(text.max_position_embeddings, text.original_max_position_embeddings),
-        system_text="",
-        layout="phi3",
-    )
-    return PromptRenderer(tokenizer, profile, source, image_length), settings
-
-
 def _load_adapter(
     folder: Path, options: LoadOptions, progress: Callable[[LoadProgress], None] | None
 ) -> LoadedModel:
@@ -283,7 +233,8 @@ def _load_adapter(
     on_cpu_int8 = options.quantisation == "cpu-int8"
     whole = replace(options, quantisation="none", dtype="float32") if on_cpu_int8 else options
     if read_config(base).get("model_type") == "llama":
-        loaded = _load_assembled(adapter, base, whole)
+        with understood(folder):
+            loaded = _load_assembled(adapter, base, whole)
     else:
         loaded = load(adapter.base, whole, progress)
     name = loaded.adapters.attach(folder)
@@ -325,8 +276,8 @@ def _load_assembled(adapter: AdapterFolder, base: Path, options: LoadOptions) ->
         check_memory(base, base, read_config(base), placement)
     tokenizer = load_tokenizer(folder if (folder / "tokenizer.json").is_file() else base)
     model = assemble(Parts(adapter, config, base, tower_folder), tokenizer, placement)
-    manner = _Manner(placement, reason, options.chat_layout)
-    return _complete(adapter.base, folder, config, model, tokenizer, manner=manner)
+    manner = Manner(placement, reason, options.chat_layout)
+    return complete(adapter.base, folder, config, model, tokenizer, manner=manner)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -389,23 +340,3 @@ def load_tokenizer(folder: Path) -> Any:
         raise MissingTokenizerError(
             source=folder, reason=f"tokenizer.json cannot be read: {error}"
         ) from error
-
-
-def _stop_ids(model: Any, tokenizer: Any, renderer: PromptRenderer) -> frozenset[int]:
-    ids = {renderer.end_of_turn} | {tokenizer.token_to_id(name) for name in _STOP_TOKENS}
-    for place in (getattr(model, "generation_config", None), model.config, model.config.text_config):
-        configured = getattr(place, "eos_token_id", None)
-        ids |= set(configured if isinstance(configured, list) else [configured])
-    return frozenset(number for number in ids if number is not None)
-
-
-def _suppressed_ids(model: Any, profile: PromptProfile, tokenizer: Any) -> tuple[int, ...]:
-    reserved = {
-        number
-        for name, number in tokenizer.get_vocab(with_added_tokens=True).items()
-        if name.startswith(_UNUSED_TOKENS)
-    }
-    video = getattr(model.config, "video_token_id", None)
-    rows = model.lm_head.out_features  # a tokenizer may know tokens that the model has no row for
-    found = reserved | {profile.image_token_id} | ({video} if video is not None else set())
-    return tuple(sorted(number for number in found if number < rows))

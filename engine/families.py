@@ -12,13 +12,14 @@ ViP-LLaVA, arXiv 2312.00784; Video-LLaVA, arXiv 2311.10122.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine.chat_files import read_settings
 from engine.errors import CheckpointError, UnsupportedCheckpointError
+from engine.foreign import understood
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from engine.messages import ImagePart
 
-__all__ = ["FAMILIES", "Family", "image_length", "image_processor", "stock_config"]
+__all__ = ["FAMILIES", "Family", "check_layers", "image_length", "image_processor", "stock_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +84,12 @@ def stock_config(folder: Path, config: dict[str, Any]) -> Any:
     UnsupportedCheckpointError
         If one of its parts is not computed here.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    try:
+    with understood(folder):
         read = AutoConfig.for_model(**config)
         parts = (("text_config", TEXT_MODELS), ("vision_config", VISION_TOWERS))
         found = [(name, str(getattr(read, name).model_type), allowed) for name, allowed in parts]
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        StrictDataclassError,
-    ) as error:
-        reason = f"config.json does not describe a model: {' '.join(str(error).split())[:300].rstrip('.')}"
-        raise CheckpointError(source=folder, reason=reason) from error
     for name, kind, allowed in found:
         if kind not in allowed:
             raise UnsupportedCheckpointError(
@@ -107,7 +97,24 @@ def stock_config(folder: Path, config: dict[str, Any]) -> Any:
                 found=f"{name} of the model_type {kind!r}",
                 expected=" or ".join(map(repr, allowed)),
             )
+    check_layers(folder, read)
     return read
+
+
+def check_layers(folder: Path, config: Any) -> None:
+    """Refuse a layer of the vision tower that it does not have.
+
+    Raises
+    ------
+    CheckpointError
+        Names the layer and how many there are.
+    """
+    chosen = getattr(config, "vision_feature_layer", None) or getattr(config, "vision_feature_layers", None)
+    count = config.vision_config.num_hidden_layers
+    for layer in chosen if isinstance(chosen, list | tuple) else [-1 if chosen is None else chosen]:
+        if not -count - 1 <= layer <= count:
+            reason = f"config.json takes layer {layer} of a vision tower with {count} layers"
+            raise CheckpointError(source=folder, reason=reason)
 
 
 def image_processor(folder: Path, config: Any) -> Any:
@@ -145,13 +152,10 @@ def _tower(config: Any) -> str:
 def _saved(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            try:
-                saved = json.loads((folder / name).read_text(encoding="utf-8"))
-                saved = saved.get("image_processor", saved)
-                unused = ("processor_class", "auto_map", "feature_extractor_type")
-                return {key: value for key, value in saved.items() if key not in unused}
-            except (OSError, ValueError, AttributeError) as error:
-                raise CheckpointError(source=folder, reason=f"{name} cannot be read: {error}") from error
+            saved = read_settings(folder, name)
+            unused = ("processor_class", "auto_map", "feature_extractor_type")
+            inner = saved.get("image_processor", saved)
+            return {key: value for key, value in dict(inner).items() if key not in unused}
     return {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import CheckpointError, QuantisationError
@@ -23,6 +24,7 @@ __all__ = [
 Quantisation = Literal["none", "int8", "int4", "cpu-int8"]
 """``int8`` and ``int4``: bitsandbytes, made for CUDA. ``cpu-int8``: torch's own, on the CPU."""
 QUANTISATIONS: tuple[Quantisation, ...] = ("none", "int8", "int4", "cpu-int8")
+DTYPES = ("float32", "bfloat16", "float16")
 _KEPT_WHOLE = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 """Small parts, or the ones that suffer most from rounding."""
 
@@ -39,7 +41,7 @@ def choose_device(wish: str = "auto") -> tuple[torch.device, str]:
     Raises
     ------
     CheckpointError
-        If CUDA was asked for and is not there.
+        If the device is not known, or CUDA was asked for and is not there.
     """
     import torch
 
@@ -51,9 +53,15 @@ def choose_device(wish: str = "auto") -> tuple[torch.device, str]:
         if torch.cuda.is_available():
             return torch.device("cuda"), f"{torch.cuda.get_device_name(0)} found"
         return torch.device("cpu"), "no GPU found: computing on the CPU"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", wish):
+        reason = f"the device {wish!r} is not known; choose auto, cpu, cuda, cuda:N or split"
+        raise CheckpointError(source=wish, reason=reason)
     device = torch.device(wish)
     if device.type == "cuda" and not torch.cuda.is_available():
         reason = f"the device {wish} was asked for, but torch finds no CUDA; choose auto or cpu"
+        raise CheckpointError(source=wish, reason=reason)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        reason = f"the device {wish} was asked for, and there are {torch.cuda.device_count()}, counted from 0"
         raise CheckpointError(source=wish, reason=reason)
     return device, f"{wish} was asked for"
 
@@ -69,6 +77,8 @@ def choose_dtype(wish: str, device: torch.device) -> tuple[torch.dtype, str]:
     import torch
 
     if wish != "auto":
+        if wish not in DTYPES:
+            raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, found {wish!r}")
         return getattr(torch, wish), f"{wish} was asked for"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported():

@@ -23,7 +23,16 @@ from engine.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["INDEX_NAME", "Shard", "StoredTensor", "file_sha256", "open_shard", "shard_files", "shards_of"]
+__all__ = [
+    "INDEX_NAME",
+    "Shard",
+    "StoredTensor",
+    "check_index",
+    "file_sha256",
+    "open_shard",
+    "shard_files",
+    "shards_of",
+]
 
 INDEX_NAME = "model.safetensors.index.json"
 _LENGTH_BYTES = 8
@@ -96,10 +105,38 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
+def check_index(folder: Path) -> None:
+    """Check that the index, which transformers goes by, says of every tensor where it is.
+
+    Raises
+    ------
+    CheckpointError
+        If there are several files and no index, or it and the files differ.
+    """
+    shards = shards_of(folder)
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        if len(shards) > 1:
+            reason = f"there are {len(shards)} weight files and no {INDEX_NAME}; download it too"
+            raise CheckpointError(source=folder, reason=reason)
+        return
+    index = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(index.get("metadata"), dict):
+        raise CheckpointError(source=folder, reason=f"{INDEX_NAME} has no metadata; download it again")
+    held = {tensor.name: shard.path.name for shard in shards for tensor in shard.tensors}
+    named = index["weight_map"]
+    # one that is in no file at all is listed with the others that are missing, when the model is loaded
+    wrong = sorted(name for name, file in held.items() if named.get(name) != file)
+    if wrong:
+        place = f"{wrong[0]} is in {held[wrong[0]]}, and it names {named.get(wrong[0], 'no file')}"
+        reason = f"{INDEX_NAME} is of another download: {place}"
+        raise CheckpointError(source=folder, reason=reason)
+
+
 def _indexed_names(folder: Path, index: Path) -> list[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{index.name} cannot be read ({error}); download it again"
         raise CheckpointError(source=folder, reason=reason) from error
     strange = [name for name in names if not isinstance(name, str) or "/" in name or "\\" in name]

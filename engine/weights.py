@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.convert import RENAMES, image_token_id, llava_config
 from engine.errors import CheckpointError, CheckpointKeysError
-from engine.families import FAMILIES, stock_config
+from engine.families import FAMILIES, check_layers, stock_config
 from engine.precision import bitsandbytes_config, quantise_on_cpu
+from engine.shards import check_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadProgress", "Placement", "check_report", "load_weights", "number_arguments"]
 
+_LOG = logging.getLogger("bimedix2.engine")
 _REPORT_EVERY_S = 0.2
+_SHOWN = 8
+"""Names in the sentence of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def load_weights(
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # it would write into the answer on a terminal
+    check_index(folder)
     kind, arguments = _structure(folder, config, tokenizer)
     try:
         with _reporting(progress):
@@ -99,6 +105,7 @@ def _structure(folder: Path, config: dict[str, Any], tokenizer: Any) -> tuple[An
         return phi3v.Phi3Vision, {"config": mapped, "key_mapping": phi3v.renames_for(folder)}
     if config["model_type"] == "llava_llama":
         mapped = llava_config(folder, config, image_token_id(tokenizer, folder))
+        check_layers(folder, mapped)
         arguments = {"config": mapped, "key_mapping": dict(RENAMES)}
         return transformers.LlavaForConditionalGeneration, arguments
     family = FAMILIES[config["model_type"]]
@@ -124,20 +131,30 @@ def check_report(folder: Path, report: dict[str, Any]) -> None:
     Raises
     ------
     CheckpointKeysError
-        With the numbers and the first names.
+        With the numbers and the first names; all of them are in the log.
     """
     missing, unexpected, mismatched = (
-        sorted(map(str, report.get(kind, ())))
+        sorted(map(_named, report.get(kind, ())))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
     )
     if missing or unexpected or mismatched:
+        names = missing + unexpected + mismatched
+        _LOG.error("Tensors of %s that do not fit: %s", folder, ", ".join(names))
         raise CheckpointKeysError(
             source=folder,
             missing=len(missing),
             unexpected=len(unexpected),
             mismatched=len(mismatched),
-            names=", ".join((missing + unexpected + mismatched)[:8]),
+            names=", ".join(names[:_SHOWN]) + (f" … {len(names)}" if len(names) > _SHOWN else ""),
         )
+
+
+def _named(entry: Any) -> str:
+    """Name of a tensor, with the shape in the file and the shape expected where these differ."""
+    if isinstance(entry, str):
+        return entry
+    name, found, expected = entry
+    return f"{name}: {tuple(found)} instead of {tuple(expected)}"
 
 
 @contextmanager

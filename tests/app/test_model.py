@@ -73,6 +73,8 @@ def test_an_unknown_choice_is_refused_by_name(tmp_path: Path) -> None:
         open_backend(Settings(model=str(tmp_path), quantisation="int3"))
     with pytest.raises(SettingsError, match="auto or llama3 or vicuna"):
         open_backend(Settings(model=str(tmp_path), chat_layout="llama4"))
+    with pytest.raises(SettingsError, match="0 or more"):
+        open_backend(Settings(model=str(tmp_path), threads=-1))
 
 
 @pytest.fixture(params=[True, False], ids=["own process", "this process"])

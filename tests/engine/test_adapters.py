@@ -142,7 +142,7 @@ def test_merged_equals_attached(model: LoadedModel, one: Path) -> None:
 
     model.adapters.merge("one")
 
-    torch.testing.assert_close(logits(model), attached, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(model), attached, atol=1e-4, rtol=1e-5)
     assert model.adapters.names == ()
     assert not [name for name, _ in model.model.named_modules() if "lora" in name]
     assert model.cache_key not in keys
