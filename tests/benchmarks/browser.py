@@ -1,4 +1,4 @@
-"""The study page in Debian's Chromium without a GPU: first slice, scrolling, and changing the window.
+"""The page in Debian's Chromium without a GPU: first slice, scrolling, windows, answers that stream.
 
 A series of 300 slices of 512 x 512 pixels is uploaded as a folder. Scrolling is one slice for each animation
 frame once all are in the browser; what is told is the longest time from the wish for a slice to its pixels
@@ -17,6 +17,7 @@ import numpy as np
 import pydicom.data
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.benchmarks import streamed_page
 from tests.benchmarks.table import Row
 from tests.browser.conftest import FLAGS, start_server
 from tests.browser.made import large_series
@@ -115,6 +116,7 @@ def run() -> tuple[str, list[Row]]:
     """Measure in a browser of 1400 x 900."""
     home = Path(tempfile.mkdtemp(prefix="bimedix2-bench-"))
     server = start_server(home)
+    readers = start_server(home / "readers", OWNERSHIP="visitor")
     try:
         large_series(home / "series", _SLICES, _SIDE)
         _enlarged(home / "large.dcm")
@@ -127,9 +129,12 @@ def run() -> tuple[str, list[Row]]:
             page.set_input_files("#viewer .file", str(home / "large.dcm"))
             expect(page.locator("#viewer .corner.start")).to_contain_text("2048×2048", timeout=60_000)
             rows += _windowed(page, 2048)
+            page.close()
+            rows += streamed_page.rows(browser, readers)
             browser.close()
     finally:
         server.stop()
+        readers.stop()
         shutil.rmtree(home)
     return "The study page without a GPU", rows
 
