@@ -79,9 +79,11 @@ def _pixels(home: Path) -> list[Row]:
         stack.let_go()
         return stack.whole()
 
+    def slice_of(frame: Callable[[int], np.ndarray]) -> object:
+        return frame(next(numbers) % 300).sum()
+
     return [
-        _row("one slice of 512 x 512", lambda: stack.frame(next(numbers) % 300).sum(),
-             lambda: mapped[next(numbers) % 300].sum()),
+        _row("one slice of 512 x 512", partial(slice_of, stack.frame), partial(slice_of, mapped.__getitem__)),
         _row("all 300 slices, for planes", whole, partial(np.array, mapped)),
         _row("write 300 slices", partial(seal, path, sealed_name(path), key), partial(np.save, path, frames)),
     ]  # fmt: skip
