@@ -12,6 +12,16 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** Set an attribute only where it changes: while slices are turned, most of a bar stays as it is. */
+export function put(node, name, value) {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+
+/** Set a text only where it changes. */
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** Icon of the sprite; decoration only, so its button carries the name. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

@@ -82,6 +82,9 @@ export function mountComposer(element, { ask, thread, isBusy }) {
   // --- the language of the answers ---------------------------------------------------------------
 
   const drawLanguages = () => {
+    languages.value = thread().language ?? "";
+    if (languages.dataset.drawn === language()) return;
+    languages.dataset.drawn = language();
     const options = { "": "ui.answer_follows", ar: "ui.answer_arabic", en: "ui.answer_english" };
     languages.replaceChildren(...Object.entries(options).map(([value, key]) => el("option", { value }, t(key))));
     languages.value = thread().language ?? "";

@@ -1,6 +1,6 @@
 // Below the stage: slider, cine, and how thick a slab of a volume is seen.
 
-import { el } from "../dom.js";
+import { el, put } from "../dom.js";
 import { t } from "../texts.js";
 import { planeIndex } from "./place.js";
 import { RATES, rateOf } from "./cine.js";
@@ -41,10 +41,10 @@ export function mountFooter(element, study) {
     slider.hidden = count < 2;
     slider.max = String(count - 1);
     slider.value = String(pane.loaded ? indexOf(pane) : 0);
-    slider.setAttribute("aria-valuetext", t("ui.frame_of", { index: Number(slider.value) + 1, count }));
+    put(slider, "aria-valuetext", t("ui.frame_of", { index: Number(slider.value) + 1, count }));
     for (const one of [play, rates]) one.hidden = count < 2;
-    play.setAttribute("aria-pressed", String(study.cine.playing));
-    play.querySelector("use").setAttribute("href", `page/icons/icons.svg#${study.cine.playing ? "pause" : "play"}`);
+    put(play, "aria-pressed", study.cine.playing);
+    put(play.querySelector("use"), "href", `page/icons/icons.svg#${study.cine.playing ? "pause" : "play"}`);
     if (pane.image) drawRates(rateOf(pane.image, pane.geometry?.times_s));
     for (const one of [projection, thickness, millimetres]) one.hidden = !plane;
     footer.hidden = count < 2 && !plane;

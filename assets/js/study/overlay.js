@@ -19,6 +19,8 @@ export class Overlay {
   constructor(pane) {
     this.pane = pane;
     this.svg = shape("svg", { class: "overlay", "aria-hidden": "true" });
+    this.rulers = shape("g", {});
+    this.ruled = ""; // what the rulers were drawn for
     this.measurements = []; // { shape, label, chosen } on this frame or plane
     this.draft = null; // a shape that is being drawn
     this.point = null; // the linked place, in millimetres
@@ -28,7 +30,9 @@ export class Overlay {
   draw() {
     const { pane } = this;
     if (!pane.loaded || !pane.painter.source) { this.svg.replaceChildren(); return; }
-    this.svg.replaceChildren(...this.#rulers(), ...this.#crosshair(), ...this.#region(), ...this.measurements.flatMap((one) => this.#measured(one)), ...(this.draft ? this.#measured({ shape: this.draft, chosen: true }) : []), ...this.#pointer());
+    this.#rulers();
+    const drawn = [...this.#crosshair(), ...this.#region(), ...this.measurements.flatMap((one) => this.#measured(one)), ...(this.draft ? this.#measured({ shape: this.draft, chosen: true }) : []), ...this.#pointer()];
+    if (drawn.length || this.svg.childNodes.length !== 1 || this.svg.firstChild !== this.rulers) this.svg.replaceChildren(this.rulers, ...drawn);
   }
 
   #screen(point) { return this.pane.painter.toScreen(...point).map(number); }
@@ -77,14 +81,20 @@ export class Overlay {
     return [shape("path", { class: "key-pointer", d: `M${x - 11} ${y}H${x - 3}M${x + 3} ${y}H${x + 11}M${x} ${y - 11}V${y - 3}M${x} ${y + 3}V${y + 11}` }), shape("circle", { class: "key-pointer", cx: x, cy: y, r: 5 })];
   }
 
-  /** Scales at the bottom and right edges; none where millimetres are not known. */
+  /** Scales at the bottom and right edges, none where millimetres are not known; they stay while slices are turned. */
   #rulers() {
     const { pane } = this;
     const { spacing } = pane.loaded.meta;
-    if (!spacing) return [];
     const { painter } = pane;
-    const perMm = painter.placement.sx / painter.ratio / spacing.column;
-    const { clientWidth: width, clientHeight: height } = pane.canvas;
+    const perMm = spacing ? painter.placement.sx / painter.ratio / spacing.column : 0;
+    const [width, height] = [painter.canvas.width / painter.ratio, painter.canvas.height / painter.ratio];
+    const stamp = [perMm, width, height].join();
+    if (stamp === this.ruled) return;
+    this.ruled = stamp;
+    this.rulers.replaceChildren(...(spacing ? this.#scales(perMm, width, height) : []));
+  }
+
+  #scales(perMm, width, height) {
     return [...ruler(width, perMm, (at, size) => `M${at} ${height - 2}v${-size}`, (at) => ({ x: at + 4, y: height - 5 })),
       ...ruler(height, perMm, (at, size) => `M${width - 2} ${at}h${-size}`, null)];
   }

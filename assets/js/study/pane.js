@@ -1,6 +1,6 @@
 // One picture on the stage: a frame of an image or a plane through it, as a view says.
 
-import { el } from "../dom.js";
+import { el, put, write } from "../dom.js";
 import { t } from "../texts.js";
 import { Painter } from "./canvas.js";
 import { fetchFrame, peek } from "./frames.js";
@@ -122,11 +122,11 @@ export class Pane {
   /** Marks, corners and the name a screen reader says. */
   texts() {
     const marks = this.loaded ? turnedMarks(this.loaded.meta.marks, this.turn) : {};
-    for (const side of SIDES) this.marks[side].textContent = marks[side] ?? "";
+    for (const side of SIDES) write(this.marks[side], marks[side] ?? "");
     const corners = this.loaded ? cornerTexts(this) : {};
-    for (const name of CORNERS) this.corners[name].textContent = (corners[name] ?? []).filter(Boolean).join("\n");
+    for (const name of CORNERS) write(this.corners[name], (corners[name] ?? []).filter(Boolean).join("\n"));
     const said = Object.values(corners).flat().filter(Boolean).join(", ");
-    this.canvas.setAttribute("aria-label", said ? `${t("ui.viewer_label")}: ${said}` : t("ui.viewer_label"));
+    put(this.canvas, "aria-label", said ? `${t("ui.viewer_label")}: ${said}` : t("ui.viewer_label"));
   }
 }
 

@@ -1,7 +1,7 @@
 // The bar above the stage and the rail of tools: what fits is a button, the rest stands in a menu.
 
 import { menu } from "../dialogs.js";
-import { el } from "../dom.js";
+import { el, put } from "../dom.js";
 import { t } from "../texts.js";
 import { isInUse } from "../view.js";
 import { hasGraphics } from "./layers.js";
@@ -20,6 +20,7 @@ export function mountToolbar(element, study) {
   const presets = bar.querySelector(".presets");
   const overflow = bar.querySelector(".overflow");
   const items = [...bar.querySelectorAll("button[data-do]")];
+  const buttons = Object.fromEntries(items.map((one) => [one.dataset.do, one]));
 
   const press = (event) => {
     const button = event.target.closest("button");
@@ -63,7 +64,7 @@ export function mountToolbar(element, study) {
       presets.replaceChildren(custom, ...windows.map((one, at) => el("option", { value: one.key }, at < 9 ? `${at + 1} · \u2068${windowName(one, isAlone)}\u2069` : windowName(one, isAlone))),
         ...states.map((one) => el("option", { value: `state-${one.number}` }, t("ui.presentation", { number: one.number }))));
     }
-    presets.dir = document.documentElement.dir;
+    put(presets, "dir", document.documentElement.dir);
     if (pane.look.presentation !== null) presets.value = `state-${pane.look.presentation}`;
     else presets.value = pane.look.rule ? "" : windows.find((one) => isInUse(one, pane.look))?.key ?? "";
   };
@@ -72,15 +73,15 @@ export function mountToolbar(element, study) {
   const draw = () => {
     const pane = study.layout.active;
     const pressed = { invert: pane.look.inverted, graphics: pane.look.graphics, rule: Boolean(pane.look.rule), single: study.layout.name === "single", mpr: study.layout.name === "mpr", compare: study.layout.name === "compare", flip: pane.turn.flipped, smooth: pane.painter.smoothing };
-    for (const [name, value] of Object.entries(pressed)) bar.querySelector(`[data-do=${name}]`).setAttribute("aria-pressed", String(value));
-    for (const button of rail.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === study.tool));
+    for (const [name, value] of Object.entries(pressed)) put(buttons[name], "aria-pressed", value);
+    for (const button of rail.querySelectorAll("[data-tool]")) put(button, "aria-pressed", button.dataset.tool === study.tool);
     rail.querySelector("[data-do=clear]").disabled = !pane.region;
     rail.querySelector("[data-tool=crosshair]").disabled = study.layout.name !== "mpr";
     const grey = Boolean(pane.loaded?.codes);
-    for (const name of ["invert", "rule"]) bar.querySelector(`[data-do=${name}]`).disabled = !grey;
-    bar.querySelector("[data-do=rule]").disabled = !pane.loaded?.meta.rules?.includes("three_windows");
-    bar.querySelector("[data-do=mpr]").disabled = study.layout.name !== "mpr" && !(pane.image?.frames > 1 && grey);
-    bar.querySelector("[data-do=graphics]").hidden = !hasGraphics(pane.loaded?.meta);
+    buttons.invert.disabled = !grey;
+    buttons.rule.disabled = !grey || !pane.loaded.meta.rules?.includes("three_windows");
+    buttons.mpr.disabled = study.layout.name !== "mpr" && !(pane.image?.frames > 1 && grey);
+    buttons.graphics.hidden = !hasGraphics(pane.loaded?.meta);
     drawPresets(pane);
   };
 
