@@ -131,13 +131,7 @@ def _opened(settings: Settings, options: argparse.Namespace) -> Iterator[Image]:
     from app.studies import chosen, read
 
     source: Path = options.image
-    if source.name.endswith((".nii", ".nii.gz")):
-        from viewers.nifti import read_nifti
-        from viewers.planes import volume_image
-
-        source.stat()
-        yield volume_image(read_nifti(source))
-    elif source.is_dir() or source.suffix.lower() == ".zip":
+    if source.is_dir() or source.suffix.lower() == ".zip":
         with read(settings, source, graphics=options.graphics) as (studies, _):
             yield chosen(studies, options.series, volume=bool(options.plane)).open()
     else:

@@ -148,7 +148,8 @@ def without_text(image: Image, limits: Limits) -> Image:
         If a frame cannot be decoded.
     """
     facts = image.describes
-    if not limits.mask_text or not may_hold_text(facts.kind, facts.findings):
+    # What lies in a patient's coordinates and is no DICOM is a volume of measured values.
+    if not limits.mask_text or not may_hold_text("" if facts.planes else facts.kind, facts.findings):
         return image
     mask = TextMask(limits, facts.inverted_by_default)
     regions = tuple(mask.regions(image.source.read(index)) for index in range(image.frame_count))

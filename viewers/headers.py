@@ -26,7 +26,7 @@ from viewers.skim import PATIENT
 from viewers.stack import slice_plane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydicom import Dataset
 
@@ -89,7 +89,7 @@ class Header:
 
 
 def picture_header(found: FoundFile, limits: Limits) -> Header:
-    """Open a picture, which has no header to speak of: it is a series of its own."""
+    """Open a picture or NIfTI file, which has no header to speak of: it is a series of its own."""
     from viewers.intake import open_image
 
     image = open_image(found.path, limits)
@@ -97,7 +97,11 @@ def picture_header(found: FoundFile, limits: Limits) -> Header:
     name = f"picture {found.index}"
     size = (image.size.width, image.size.height)
     kind = ("color" if image.is_color else "grey",)
-    common = Common("", {}, size, kind, image.frame_count, (), None)
+    facts = image.describes
+    spacing = None if facts.spacing is None else (facts.spacing.row, facts.spacing.column)
+    first = [n for n in range(image.frame_count) if not facts.passes or facts.passes[n] == facts.passes[0]]
+    planes = _ordered([facts.planes[n] for n in first]) if facts.planes and image.frame_count > 1 else ()
+    common = Common("", {}, size, kind, image.frame_count, (), spacing, planes=planes)
     return Header("", name, name, "", "", common, (), 0, instance)
 
 
@@ -160,7 +164,7 @@ def _common(parsed: ParsedFile) -> Common:
     planes = _one_pass(dataset, frames) if frames > 1 else ()
     mosaic = _mosaic(parsed)
     if mosaic is not None:
-        planes = mosaic_planes(dataset, mosaic, (size[1], size[0])) or (None,) * mosaic.count
+        planes = _ordered(mosaic_planes(dataset, mosaic, (size[1], size[0])) or (None,) * mosaic.count)
         frames, size = mosaic.count, (mosaic.columns, mosaic.rows)
     spacing = _spacing(dataset)
     photometric = texts(dataset, "PhotometricInterpretation")
@@ -196,9 +200,14 @@ def _one_pass(dataset: Dataset, frames: int) -> tuple[SlicePlane | None, ...]:
     planes = display.frame_planes(dataset, frames)
     numbers_of = display.frame_passes(dataset, planes) or (0,) * len(planes)
     first = [plane for plane, number in zip(planes, numbers_of, strict=True) if number == numbers_of[0]]
-    known = [plane for plane in first if plane is not None]
-    if len(known) < len(first):
-        return tuple(first)
+    return _ordered(first)
+
+
+def _ordered(planes: Sequence[SlicePlane | None]) -> tuple[SlicePlane | None, ...]:
+    """Order planes along the first one's normal; as they are when one of them is not known."""
+    known = [plane for plane in planes if plane is not None]
+    if len(known) < len(planes):
+        return tuple(planes)
     return tuple(sorted(known, key=lambda plane: plane.along(known[0].normal)))
 
 

@@ -74,6 +74,10 @@ def _open(raw: bytes, limits: Limits, key: bytes | None) -> Image:
         from viewers.picture import open_picture
 
         return open_picture(raw, limits)
+    if kind == "nifti":
+        from viewers.nifti import open_nifti
+
+        return open_nifti(raw, limits)
     if kind in PICTURES_UNREAD:
         raise UnsupportedImageError(found=kind, expected="JPEG, PNG, TIFF, WebP")
     raise NotAnImageError(found=kind)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+import tempfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from viewers.errors import GantryTiltError, TooLargeError, UnsupportedImageError
+from viewers.errors import CorruptHeaderError, GantryTiltError, TooLargeError, UnsupportedImageError
+from viewers.image import ColorFrame, Image, display_digest
 from viewers.limits import Limits
+from viewers.planes import volume_image
+from viewers.record import facts_to_json
 from viewers.volume import Volume
+from viewers.window import CodeMap
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-__all__ = ["read_nifti", "write_nifti"]
+__all__ = ["open_nifti", "read_nifti", "write_nifti"]
 
 _TILT_DEGREES: Final = 0.5
 """Largest shear a file with three perpendicular directions stands for."""
@@ -32,31 +38,123 @@ def read_nifti(path: Path | str, limits: Limits | None = None) -> Volume:
     TooLargeError
         Before anything of that size is allocated.
     """
+    array, affine = _read(path, limits or Limits())
+    if array.ndim != 5 or array.shape[0] != 1 or array.shape[4] != 1 or min(array.shape[1:4]) < 2:
+        times, slices, rows, columns, samples = array.shape
+        found = f"{columns} x {rows} x {slices} x {times}" + (f" x {samples}" if samples > 1 else "")
+        raise UnsupportedImageError(found=found, expected="3 axes")
+    return Volume(_small(array[0, ..., 0]), affine)
+
+
+def open_nifti(raw: bytes, limits: Limits) -> Image:
+    """Open the bytes of a NIfTI file as an image: frames are its slices, volume after volume.
+
+    Several volumes are time points of one image; colours of three samples are colours.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it cannot be read or has more axes.
+    TooLargeError
+    """
+    with tempfile.TemporaryDirectory(prefix="bimedix2-") as folder:
+        path = Path(folder) / "volume.nii"
+        path.write_bytes(_inflated(raw, limits))
+        array, affine = _read(path, limits)
+    times, slices, rows, columns, samples = array.shape
+    frames = array.reshape(times * slices, rows, columns, samples)
+    if samples == 1:
+        image = volume_image(Volume(_small(frames[..., 0]), affine))
+    elif samples in {3, 4} and array.dtype == np.uint8:
+        image = _colored(frames[..., :3], affine)
+    else:
+        raise UnsupportedImageError(found=f"{samples} x {array.dtype}", expected="1 or 3 x 8 bits")
+    if times == 1:
+        return image
+    passes = tuple(number for number in range(times) for _ in range(slices))
+    planes = image.describes.planes[:slices] * times
+    facts = replace(image.describes, passes=passes, planes=planes)
+    digest = display_digest(facts_to_json(facts, findings=False), image.digest.encode())
+    return Image(facts, image.source, digest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ColorSlices:
+    """Slices of colours; see :class:`viewers.image.FrameSource`."""
+
+    rgb: NDArray[np.uint8]
+
+    def read(self, index: int) -> ColorFrame:
+        """Take one slice."""
+        pixels = np.ascontiguousarray(self.rgb[index])
+        pixels.setflags(write=False)
+        return ColorFrame(pixels)
+
+
+def _colored(rgb: NDArray[np.uint8], affine: NDArray[np.float64]) -> Image:
+    grey = volume_image(Volume(rgb[..., 0], affine, code_map=CodeMap()))
+    facts = replace(grey.describes, is_color=True, prefers_stored=True)
+    digest = display_digest(facts_to_json(facts, findings=False), np.ascontiguousarray(rgb).data.cast("B"))
+    return Image(facts, _ColorSlices(rgb), digest)
+
+
+def _inflated(raw: bytes, limits: Limits) -> bytes:
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        data = inflater.decompress(raw, limits.file_bytes + 1)
+    except zlib.error as error:
+        raise UnsupportedImageError(found="gzip", expected="NIfTI") from error
+    if len(data) > limits.file_bytes:
+        raise TooLargeError(quantity="bytes", found=f"> {limits.file_bytes}", limit=limits.file_bytes)
+    return data
+
+
+def _small(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers of 16 bits where they fit, else float32, in which what is no number is 0."""
+    if values.dtype.kind in "iu" and values.min() >= -32768 and values.max() <= 32767:
+        return values.astype(np.int16, copy=False)
+    made = values.astype(np.float32, copy=False)
+    return made if np.isfinite(made).all() else np.nan_to_num(made, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _read(path: Path | str, limits: Limits) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Values of shape (times, slices, rows, columns, samples), and the affine."""
     import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
 
-    limits = limits or Limits()
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        size = [length for length in reader.GetSize() if length > 1]
-        if len(size) != 3 or reader.GetNumberOfComponents() != 1:
-            raise UnsupportedImageError(found=" x ".join(map(str, reader.GetSize())), expected="3 axes")
-        if math.prod(size) * 4 > limits.decoded_bytes:
-            raise TooLargeError(
-                quantity="decoded bytes", found=math.prod(size) * 4, limit=limits.decoded_bytes
-            )
+        size = [int(length) for length in reader.GetSize()]
+        while len(size) > 4 and size[-1] == 1:
+            size.pop()
+        samples = reader.GetNumberOfComponents()
+        if len(size) > 4 or reader.GetDimension() > 4:
+            raise UnsupportedImageError(found=" x ".join(map(str, reader.GetSize())), expected="3 or 4 axes")
+        if math.prod(size) * samples * 4 > limits.decoded_bytes:
+            found = math.prod(size) * samples * 4
+            raise TooLargeError(quantity="decoded bytes", found=found, limit=limits.decoded_bytes)
         image = reader.Execute()
+        array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
         raise UnsupportedImageError(found="?", expected="NIfTI") from error
+    columns, rows, slices, times = (*size, 1, 1)[:4]
+    if times * slices > limits.frames:
+        raise TooLargeError(quantity="frames", found=times * slices, limit=limits.frames)
+    if array.dtype.kind not in "iuf":
+        raise UnsupportedImageError(found=str(array.dtype), expected="NIfTI: whole and decimal numbers")
     affine = np.eye(4)
-    direction = np.asarray(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-    affine[:3, :3] = direction * np.asarray(image.GetSpacing()[:3])
-    affine[:3, 3] = image.GetOrigin()[:3]
-    array = sitk.GetArrayFromImage(image).reshape(size[::-1])
-    small = array.dtype.kind in "iu" and array.min() >= -32768 and array.max() <= 32767
-    return Volume(array.astype(np.int16 if small else np.float32, copy=False), affine)
+    dimension = image.GetDimension()
+    direction = np.asarray(image.GetDirection()).reshape(dimension, dimension)
+    used = min(dimension, 3)
+    affine[:used, :used] = direction[:used, :used] * np.asarray(image.GetSpacing()[:used])
+    affine[:used, 3] = image.GetOrigin()[:used]
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine)) > 1e-12:
+        raise CorruptHeaderError(attribute="sform/qform", found="?", expected="an invertible matrix")
+    return array.reshape(times, slices, rows, columns, samples), affine
 
 
 def write_nifti(volume: Volume, path: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 __all__ = ["PICTURES_UNREAD", "has_preamble", "sniff"]
@@ -35,6 +36,7 @@ _OTHERS: Final = (
     (b"<", "XML/HTML"),
     (b"{", "JSON"),
 )
+_GZIP: Final = b"\x1f\x8b"
 _FIRST_GROUPS: Final = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """Groups a DICOM object without preamble begins with: file meta, or identification in both byte orders."""
 
@@ -48,10 +50,24 @@ def has_preamble(raw: bytes) -> bool:
     return raw[128:132] == b"DICM"
 
 
+def _is_nifti(raw: bytes) -> bool:
+    """Whether the bytes begin as a NIfTI file of version 1 or 2, in either byte order, gzipped or not."""
+    if raw[:2] == _GZIP:
+        try:
+            raw = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, 352)
+        except zlib.error:
+            return False
+    if raw[:4] in {b"\x5c\x01\0\0", b"\0\0\x01\x5c"}:
+        return raw[344:348] == b"n+1\0"
+    return raw[:4] in {b"\x1c\x02\0\0", b"\0\0\x02\x1c"} and raw[4:8] == b"n+2\0"
+
+
 def sniff(raw: bytes) -> str:
-    """Return ``dicom``, ``picture``, or the name of another kind of file, for an error."""
+    """Return ``dicom``, ``picture``, ``nifti``, or the name of another kind of file, for an error."""
     if has_preamble(raw):
         return "dicom"
+    if _is_nifti(raw):
+        return "nifti"
     if raw.startswith(_PICTURES) or (raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"):
         return "picture"
     if raw[4:8] == b"ftyp":

@@ -222,7 +222,7 @@ class StudyReader:
         with found.path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
             kind = sniff(head)
-            if kind == "picture":
+            if kind in {"picture", "nifti"}:
                 return picture_header(found, self.limits)
             if kind != "dicom":
                 raise NotAnImageError(found=kind)

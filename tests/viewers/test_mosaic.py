@@ -145,13 +145,15 @@ def test_a_series_of_mosaics(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(3):
-        dataset = mosaic(InstanceNumber=number + 1, AcquisitionNumber=number + 1)
+        dataset = mosaic(backwards=number == 1, InstanceNumber=number + 1, AcquisitionNumber=number + 1)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.9.{number}"
         dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
     reader, studies = read_studies(folder, key=b"k" * 32)
     with reader:
         series = studies[0].series
         assert [one.frame_count for one in series] == [COUNT] * 3
+        for one in series:
+            one.stack.check()
         assert volume_of(series[1]).array.shape == (COUNT, ROWS, COLUMNS)
         kept = series[0].keep(tmp_path / "kept")
         image = load(kept)
