@@ -7,6 +7,7 @@ function may raise errors of the viewers (and of the operating system): anything
 from __future__ import annotations
 
 import functools
+import gzip
 import io
 import json
 import random
@@ -26,6 +27,7 @@ from tests.viewers.conftest import lut_item
 from tests.viewers.phantoms import write_series
 from tests.viewers.states import add_overlay, annotation, item, layer, polyline, state, text
 from tests.viewers.test_mosaic import mosaic
+from tests.viewers.test_nifti import nifti
 from viewers.limits import Limits
 
 __all__ = ["LIMITS", "TARGETS", "Target", "register"]
@@ -146,7 +148,7 @@ def _lut() -> pydicom.Dataset:
 
 @functools.cache
 def picture_seeds() -> tuple[bytes, ...]:
-    """Small pictures of all kinds that are opened."""
+    """Small pictures and NIfTI files of all kinds that are opened."""
     chance = np.random.default_rng(5)
     grey = Pillow.fromarray(chance.integers(0, 256, (24, 20), np.uint8))
     color = Pillow.fromarray(chance.integers(0, 256, (24, 20, 3), np.uint8))
@@ -167,7 +169,9 @@ def picture_seeds() -> tuple[bytes, ...]:
         stream = io.BytesIO()
         picture.save(stream, kind, **options)
         made.append(stream.getvalue())
-    return tuple(made)
+    values = chance.integers(0, 999, (5, 4, 3, 2)).astype(np.int16)
+    volumes = [nifti(values), nifti(values[..., 0], by="qform", order=">"), nifti(values.astype(np.float32))]
+    return (*made, *volumes, gzip.compress(volumes[0]))
 
 
 @functools.cache
