@@ -141,7 +141,8 @@ def image_processor(folder: Path, config: Any) -> Any:
     kind = getattr(transformers, name, None) or getattr(transformers, name.removesuffix("Pil"))
     made = kind(**(saved or _default(family, config)))
     if config.model_type == "video_llava":
-        return partial(made, return_legacy_image_output=False)
+        # told, because of an image of one or three rows it would take the rows for colours
+        return partial(made, return_legacy_image_output=False, input_data_format="channels_last")
     return made
 
 

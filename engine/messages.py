@@ -9,6 +9,7 @@ of a page, of a database, or of a model.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +46,7 @@ FinishReason = Literal["complete", "length", "stopped", "time_limit"]
 """``complete``: the model ended its answer. ``length``: ``max_new_tokens`` reached.
 ``stopped``: another party stopped the work, e.g. a remote server. ``time_limit``: ``time_limit_s`` ran out.
 A reader who closes the stream gets no further event."""
+_HALF = re.compile("[\ud800-\udfff]")
 LoadStage = Literal["starting", "libraries", "weights", "finishing"]
 """In this order. ``starting``: a process for the model; ``libraries``: what computes is imported;
 ``weights``: the files are read; ``finishing``: adapters are attached and everything is put together."""
@@ -59,9 +61,17 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """A piece of text; what a user typed is never read as control tokens."""
+    """A piece of text; what a user typed is never read as control tokens.
+
+    Half a sign beyond Unicode's basic plane, which a browser can send and no tokenizer takes, becomes U+FFFD.
+    """
 
     text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.isascii() and _HALF.search(self.text):
+            whole = self.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            object.__setattr__(self, "text", whole)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

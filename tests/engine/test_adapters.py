@@ -133,7 +133,7 @@ def test_attached_equals_peft_and_switching_back_is_the_base(
 
 
 def test_merged_equals_attached(model: LoadedModel, one: Path) -> None:
-    """Merging changes no logit by more than 1e-5, and leaves plain layers and another cache key."""
+    """Merging changes no logit by more than 1e-4, and leaves plain layers and another cache key."""
     import torch
 
     model.adapters.attach(one)

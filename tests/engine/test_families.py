@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from engine.export import convert
 from engine.families import FAMILIES, TEXT_MODELS
 from engine.keys_values import KeyValueState
 from engine.local import LocalBackend
-from engine.messages import Delta, Finished, GenerationOptions, Message
+from engine.messages import Delta, Finished, GenerationOptions, ImagePart, Message
 from tests.engine.relatives import RELATIVES, VIDEO_PROCESSOR, Relative, build_relative, without_template
 from tests.engine.tiny import random_image, rewrite_config
 
@@ -371,3 +372,17 @@ def test_what_has_another_layout_is_not_converted(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedCheckpointError, match="without the control tokens of Llama 3"):
         convert(folder, tmp_path / "classic")
     assert not (tmp_path / "classic").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["llava, Llama 2", "llava, Qwen 2 and SigLIP", "llava_onevision", "video_llava"]
+)
+def test_an_image_of_few_rows_keeps_its_colours(folders: Any, name: str) -> None:
+    """One or three rows are not taken for colours; red stays red."""
+    loaded = load(folders(name), CPU)
+    for rows, columns in ((1, 1), (3, 50), (50, 3), (1, 50), (3, 3)):
+        pixels = np.zeros((rows, columns, 3), np.uint8)
+        pixels[:] = (250, 120, 5)
+        values = loaded.pixel_values(ImagePart(pixels))
+        red, green, blue = values.reshape(-1, 3, *values.shape[-2:])[0].mean((1, 2)).tolist()
+        assert red > green > blue

@@ -67,3 +67,10 @@ def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """An option out of range raises and names the option."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GenerationOptions(**wrong)
+
+
+def test_half_a_sign_becomes_the_replacement_character() -> None:
+    """A lone surrogate, which no tokenizer takes, is replaced; two halves become their sign."""
+    assert TextPart("a\ud800b") == TextPart("a\ufffdb")
+    assert TextPart("\ud83d\ude00").text == "😀"
+    assert Message.of("user", "أين\udc00").text == "أين\ufffd"
