@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_nifti", "read_nifti", "write_nifti"]
 
+_LARGEST: Final = 1e30
+"""Numbers beyond stand for nothing that was measured; as of decimal pixels in DICOM."""
 _TILT_DEGREES: Final = 0.5
 """Largest shear a file with three perpendicular directions stands for."""
 
@@ -112,11 +114,12 @@ def _inflated(raw: bytes, limits: Limits) -> bytes:
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers of 16 bits where they fit, else float32, in which what is no number is 0."""
+    """Whole numbers of 16 bits where they fit, else float32, in which what is no number of use is 0."""
     if values.dtype.kind in "iu" and values.min() >= -32768 and values.max() <= 32767:
         return values.astype(np.int16, copy=False)
-    made = values.astype(np.float32, copy=False)
-    return made if np.isfinite(made).all() else np.nan_to_num(made, nan=0.0, posinf=0.0, neginf=0.0)
+    made = np.asarray(values, np.float32)
+    usable = np.abs(made) < _LARGEST
+    return made if usable.all() else np.where(usable, made, np.float32(0))
 
 
 def _read(path: Path | str, limits: Limits) -> tuple[NDArray[Any], NDArray[np.float64]]:

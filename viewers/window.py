@@ -68,8 +68,8 @@ VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 _PIECE = 65536
 """Codes looked up at a time: half a megabyte as the indices numpy works with."""
-_LARGEST = 1e12
-"""Centres and widths beyond this are mistakes: no modality reaches it, and float64 stays exact below."""
+_LARGEST = 1e31
+"""Centres and widths beyond this are mistakes; decimal pixels are looked at up to 1e30 either way."""
 
 
 @dataclass(frozen=True, slots=True)

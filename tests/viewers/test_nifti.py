@@ -114,6 +114,15 @@ def test_scaled_and_decimal_values(opened):
     assert pytest.approx(decimal[:, :, 2], abs=1e-3) == shown(image, 2).T
 
 
+@pytest.mark.parametrize("value", [6e26, -3e38, np.inf, -1e19])
+def test_absurd_numbers_are_drawn(opened, value):
+    """Huge numbers of damaged files leave a picture that can be drawn, not a window that cannot be."""
+    decimal = VALUES.astype(np.float32)
+    decimal[1, 1, 0] = value
+    image = opened(nifti(decimal))
+    assert render(image, default_view(image)).shape[2] == 3
+
+
 def test_a_single_slice(opened):
     """Two axes are one frame."""
     assert opened(nifti(VALUES[:, :, :1])).frame_count == 1
