@@ -1,4 +1,4 @@
-"""``bimedix2 history``: backup, restore, verify, vacuum, prune.
+"""``bimedix2 history``: backup, restore, verify, log, vacuum, prune.
 
 Nothing heavy is imported until a task runs.
 """
@@ -6,10 +6,14 @@ Nothing heavy is imported until a task runs.
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from app.history.audit import AuditEntry
     from app.history.retention import Expired, Retention, Unasked
     from app.settings import Settings
 
@@ -34,7 +38,18 @@ def add_history_commands(commands: Any, common: argparse.ArgumentParser) -> None
     verify = tasks.add_parser(
         "verify", parents=[common], help="check the file and the record of who did what"
     )
+    verify.add_argument(
+        "--kept",
+        nargs=2,
+        metavar=("NUMBER", "HASH"),
+        help="newest entry as an earlier verify told it: a record written anew since is found too",
+    )
     verify.set_defaults(command=_history_verify)
+    log = tasks.add_parser("log", parents=[common], help="list who did what, when")
+    log.add_argument("--of", metavar="NAME", help="only of one account, or one owner")
+    log.add_argument("--since", type=_day, metavar="YYYY-MM-DD", help="only from this day on (UTC)")
+    log.add_argument("--json", action="store_true", help="one JSON object a line, with the hashes")
+    log.set_defaults(command=_history_log)
     vacuum = tasks.add_parser("vacuum", parents=[common], help="give back the room of what was deleted")
     vacuum.set_defaults(command=_history_vacuum)
     prune = tasks.add_parser(
@@ -55,6 +70,13 @@ def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected a number of days from 1 on, found {text!r}")
     return int(text)
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a day as 2026-01-31, found {text!r}") from None
 
 
 def _say(language: str, key: str, **values: object) -> None:
@@ -81,12 +103,14 @@ def _history_restore(settings: Settings, options: argparse.Namespace, language: 
     return 0
 
 
-def _history_verify(settings: Settings, _options: argparse.Namespace, language: str) -> int:
+def _history_verify(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.history.audit import AuditHead
     from app.history.upkeep import examine
 
     if _is_missing(settings, language):
         return 0
-    health = examine(settings.history)
+    kept = AuditHead(_number(options.kept[0]), options.kept[1]) if options.kept else None
+    health = examine(settings.history, kept)
     for problem in health.problems:
         _say(language, "check_problem", problem=problem)
     if health.broken is not None:
@@ -96,6 +120,44 @@ def _history_verify(settings: Settings, _options: argparse.Namespace, language: 
         return 1
     _say(language, "check_ok", sequence=health.head.sequence, hash=health.head.hash)
     return 0
+
+
+def _history_log(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    """List the record, oldest first; accounts by their names."""
+    from app.accounts.store import AccountStore
+    from app.history.store import HistoryStore
+
+    if _is_missing(settings, language):
+        return 0
+    with HistoryStore.open(settings.history) as store:
+        names = {one.owner: one.name for one in AccountStore(store.database).list()}
+        owners = {name: owner for owner, name in names.items()}
+        wanted = owners.get(options.of, options.of)
+        after = 0
+        while some := store.audit(wanted, after):
+            for entry in some:
+                if options.since is None or entry.time >= options.since:
+                    print(_log_line(entry, names.get(entry.owner, entry.owner), language, options.json))
+            after = some[-1].sequence
+    return 0
+
+
+def _log_line(entry: AuditEntry, who: str, language: str, as_json: bool) -> str:  # noqa: FBT001 - the flag
+    if as_json:
+        values = {**asdict(entry), "time": entry.time.isoformat(), "who": who}
+        return json.dumps(values, ensure_ascii=False)
+    from i18n.catalogue import Catalogue
+
+    did = Catalogue().text(f"history.did_{entry.action}", language)
+    return f"{entry.sequence}\t{entry.time:%Y-%m-%d %H:%M:%S} UTC\t{who}\t{did}\t{entry.subject}"
+
+
+def _number(text: str) -> int:
+    from app.errors import SettingsError
+
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(place="--kept", found=text, expected="NUMBER HASH")
+    return int(text)
 
 
 def _history_vacuum(settings: Settings, _options: argparse.Namespace, language: str) -> int:
@@ -110,7 +172,6 @@ def _history_vacuum(settings: Settings, _options: argparse.Namespace, language: 
 
 def _history_prune(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from contextlib import closing
-    from datetime import UTC, datetime
 
     from app.history.database import Database
     from app.history.lock import FilesLock

@@ -166,6 +166,8 @@ class Workspace:
         self.studies.close()
         self.slides.close()
         self._store.close()
+        if not self.settings.uploads_folder.is_relative_to(self.settings.folder):
+            shutil.rmtree(self.settings.uploads_folder, ignore_errors=True)  # in memory: given back
 
     # --- images -----------------------------------------------------------------------------------
 
@@ -208,7 +210,9 @@ class Workspace:
             with self._files:
                 check_quota(self.settings, self._store, owner, arrived)
                 put_pixels(self.settings, arrived)
-                self._store.add_image(owner, digest, label, patient=origin.patient, study=origin.study)
+                self._store.add_image(
+                    owner, digest, label, patient=origin.patient, study=origin.study, opened=True
+                )
         finally:
             shutil.rmtree(arrived, ignore_errors=True)
         return digest

@@ -312,7 +312,7 @@ class StudiesService:
         with self._files:
             check_quota(self._settings, self._store, upload.owner, arrived)
             put_pixels(self._settings, arrived)
-            self._store.add_image(upload.owner, arrived.name, label, **origin)
+            self._store.add_image(upload.owner, arrived.name, label, **origin, opened=True)
         upload.kept.add(arrived.name)
 
     def _told(self, upload: StudyUpload, progress: StudyProgress) -> None:

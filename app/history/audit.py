@@ -35,6 +35,7 @@ Action = Literal[
     "answered",
     "asked",
     "asked_again",
+    "backed_up",
     "deleted",
     "exported",
     "forked",
@@ -42,6 +43,7 @@ Action = Literal[
     "interrupted",
     "judged",
     "managed",
+    "opened",
     "pruned",
     "renamed",
     "reviewed",
@@ -68,7 +70,7 @@ class AuditEntry:
     owner: str
     action: str
     subject: str
-    """Id of the thread, turn or answer."""
+    """Id of the thread, turn or answer; digest of an image; for a copy of everything, who of the system."""
     hash: str
     content: str | None = None
     """Digest of what it brought: the questions, answers and judgements."""

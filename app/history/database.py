@@ -97,13 +97,15 @@ class Database:
             raise
 
     @classmethod
-    def open(cls, source: str | Path) -> Database:
+    def open(cls, source: str | Path, *, as_it_is: bool = False) -> Database:
         """Open a database, make it if there is none, and bring it to the newest schema.
 
         Parameters
         ----------
         source : str or Path
             Path of an SQLite file, or a URL such as ``postgresql+psycopg://...``.
+        as_it_is : bool
+            Leave its schema alone; see :attr:`is_newest`.
 
         Raises
         ------
@@ -124,12 +126,19 @@ class Database:
             location = url.render_as_string(hide_password=True)
             raise StorageUnavailableError(location=location, reason=reason) from error
         try:
-            with database.write() as connection:
-                _migrate(connection, database.location)
+            if not as_it_is:
+                with database.write() as connection:
+                    _migrate(connection, database.location)
         except BaseException:
             database.close()
             raise
         return database
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether it has today's schema."""
+        with self.read() as connection:
+            return _is_newest(connection)
 
     def close(self) -> None:
         """Close every connection; the last one empties SQLite's write-ahead log."""

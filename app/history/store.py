@@ -428,7 +428,16 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
 
     # --- images -------------------------------------------------------------------------------------
 
-    def add_image(self, owner: str, digest: str, label: str, *, patient: str = "", study: str = "") -> None:
+    def add_image(
+        self,
+        owner: str,
+        digest: str,
+        label: str,
+        *,
+        patient: str = "",
+        study: str = "",
+        opened: bool = False,
+    ) -> None:
         """Record that an owner has opened an image; once more renews its label and what else is given.
 
         Parameters
@@ -437,6 +446,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
             Neutral and generated, never a file name.
         patient, study : str
             Pseudonyms, empty where unknown; conversations about the image are listed under them.
+        opened : bool
+            Whether it is on its way to the owner's screen, which the record of who did what then tells.
         """
         mine = and_(images.c.owner == owner, images.c.digest == digest)
         known = {"patient": patient, "study": study}
@@ -447,6 +458,8 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
                 connection.execute(
                     insert(images).values(owner=owner, digest=digest, created=_now(), **values)
                 )
+            if opened:
+                append(connection, owner, "opened", digest)
 
     def image(self, owner: str, digest: str) -> ImageRecord:
         """Look up an image of an owner.

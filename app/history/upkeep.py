@@ -6,9 +6,10 @@ history also moves from a file to a server and back. That of an encrypted folder
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,17 @@ from typing import TYPE_CHECKING, Final
 
 from app.encryption.envelope import ENVELOPE
 from app.encryption.keyring import key_of
-from app.errors import BackupExistsError, BackupUnusableError, HistoryExistsError, StorageError
+from app.errors import (
+    BackupExistsError,
+    BackupUnusableError,
+    HistoryExistsError,
+    StorageError,
+    StorageUnavailableError,
+)
 from app.history import rows
+from app.history.audit import append
 from app.history.copying import copy_rows, is_empty
+from app.history.database import Database
 from app.history.lock import UseLock, lock_file
 from app.history.sqlite_file import broken, connect
 from app.history.store import HistoryStore
@@ -68,6 +77,7 @@ def back_up(database: Path | str, images_folder: Path, destination: Path) -> int
     part.mkdir(parents=True, mode=0o700)
     try:
         _copy_envelope(images_folder.parent, part)
+        _record_copy(database)
         if isinstance(database, Path):
             _copy_database(database, part / DATABASE)
         else:
@@ -136,15 +146,21 @@ def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> 
     return aside
 
 
-def examine(path: Path | str) -> Health:
-    """Check a history: the file, the index of the search, and the record of who did what."""
+def examine(path: Path | str, kept: AuditHead | None = None) -> Health:
+    """Check a history: the file, the index of the search, and the record of who did what.
+
+    Parameters
+    ----------
+    kept : AuditHead, optional
+        The newest entry of an earlier check, as it was kept elsewhere.
+    """
     problems = _file_problems(path) if isinstance(path, Path) else []
     with HistoryStore.open(path) as store:
         try:
             store._database.check_index()  # noqa: SLF001  # parts of one package
         except StorageError as error:
             problems.append(str(error))
-        return Health(tuple(problems), store.verify(), store.head())
+        return Health(tuple(problems), store.verify(kept=kept), store.head())
 
 
 def compact(path: Path | str) -> tuple[int, int]:
@@ -174,6 +190,22 @@ def _copy_database(source: Path, target: Path) -> None:
             writing.execute("PRAGMA journal_mode=DELETE")  # one file, that can be moved anywhere
     except broken() as error:
         raise BackupUnusableError(location=source, reason=str(error)) from error
+
+
+def _record_copy(database: Path | str) -> None:
+    """Note in the record that everything is about to leave, and by whom of the system; the copy has it too.
+
+    A history of an earlier version is copied as it is, which is what a copy before an update is for; one that
+    cannot be written is told by the copying itself.
+    """
+    try:
+        who = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name, as in a container
+        who = ""
+    with suppress(StorageUnavailableError), closing(Database.open(database, as_it_is=True)) as opened:
+        if opened.is_newest:
+            with opened.write() as connection:
+                append(connection, "command line", "backed_up", who[:128])
 
 
 def _copy_envelope(source: Path, target: Path) -> None:

@@ -87,7 +87,10 @@ class _Images:
 
     def render(self, request: Request) -> Response:
         """Send a picture of exactly what is shown; ``side`` asks for one no larger than that."""
-        shown = shown_from_json(json.loads(request.query_params.get("view", "null")))
+        try:
+            shown = shown_from_json(json.loads(request.query_params.get("view", "null")))
+        except RecursionError as error:
+            raise ValueError("a view nested too deep") from error
         side = request.query_params.get("side", "")
         pixels = self._workspace.render(request.scope[OWNER], shown).pixels
         return Response(_png(pixels, int(side) if side.isdigit() else 0), media_type="image/png")

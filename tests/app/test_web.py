@@ -121,6 +121,11 @@ def test_render_is_exactly_the_view(client, workspace, ct):
     assert max(Pillow.open(io.BytesIO(small.content)).size) == 16
 
 
+def test_a_view_nested_too_deep_is_refused(client):
+    """Of a thousand brackets nothing is parsed, and nothing fails."""
+    assert client.get("/shown/render", params={"view": "[" * 5000}).status_code == 422
+
+
 @pytest.mark.parametrize("view", ["", "null", "{}", "[1]", "nonsense", '{"image": 3}'])
 def test_render_refuses_what_is_no_view(client, ct, view):
     """A view that was tampered with is answered with a sentence, never with a traceback."""

@@ -35,6 +35,7 @@ from app.session import Workspace
 from app.settings import Settings
 from viewers.sealed import SUFFIX
 from viewers.view import default_view
+from viewers.worker import Intake
 
 CT = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
 ME = "me"
@@ -343,3 +344,15 @@ def test_a_damaged_envelope_is_told(settings, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(EncryptionError):
         HistoryStore.open(settings.database_path)
+
+
+@pytest.mark.usefixtures("filled")
+def test_memory_is_given_back(workspace, settings):
+    """What lay in memory is gone when the page is closed."""
+    on(settings)
+    again = reopened(workspace, settings)
+    again.settings.uploads_folder.mkdir(parents=True, exist_ok=True)
+    (again.settings.uploads_folder / "left").write_bytes(b"x")
+    again._intake = Intake()
+    again.close()
+    assert not settings.uploads_folder.exists()

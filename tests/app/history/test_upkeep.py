@@ -159,6 +159,18 @@ def test_what_is_wrong_is_named(folder):
     assert len(examine(path).problems) > 1
 
 
+def test_a_copy_before_an_update_is_made_of_what_is_there(folder, tmp_path):
+    """A history of an earlier version is copied and stays as it is; restoring brings it up to date."""
+    path = folder / "history.sqlite3"
+    _sql(path, "UPDATE alembic_version SET version_num = ?", "0013")
+    back_up(path, folder / "images", tmp_path / "copy")
+    for database in (path, tmp_path / "copy" / "history.sqlite3"):
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0013",)]
+    restore(tmp_path / "copy", tmp_path / "new")
+    assert _questions(tmp_path / "new") == ["first question"]
+
+
 def test_compacting_gives_back_room_and_keeps_everything_else(folder):
     """The file shrinks after a deletion; nothing of what was deleted is in it."""
     with HistoryStore.open(folder / "history.sqlite3") as store:
@@ -351,7 +363,7 @@ def test_the_commands_say_what_they_do(folder, tmp_path, capsys):
     assert "exists already" in said("backup", copy, status=1)
     assert "Add --yes" in said("restore", copy, status=1)
     assert "was restored" in said("restore", copy, "--yes")
-    assert "Newest entry: 2 " in said("verify")
+    assert "Newest entry: 3 " in said("verify")
     assert "السجل سليم" in said("verify", language="ar")
     assert "MB" in said("vacuum")
     assert "no rule is given" in said("prune", "--yes")
