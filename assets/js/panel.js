@@ -42,7 +42,7 @@ export function mountViewer(element) {
     try {
       const whole = await isStudy(files, hasFolder);
       cancel.hidden = !whole;
-      await (whole ? openStudy(files, reading.signal) : openSingly(files.map(({ file }) => file)));
+      await (whole ? openStudy(files, reading.signal) : openSingly(withoutIndex(files.map(({ file }) => file))));
     } catch (error) {
       notice(error.both ? local(error.both) : t("ui.upload_lost"));
     } finally {
@@ -52,11 +52,19 @@ export function mountViewer(element) {
     }
   };
 
+  /** A DICOMDIR without its folder is a list of files that are not here. */
+  const withoutIndex = (files) => {
+    const images = files.filter((file) => !/^dicomdir$/i.test(file.name));
+    if (images.length < files.length) notice(t("ui.dicomdir_alone"));
+    return images;
+  };
+
   const openSingly = async (files) => {
     const results = await uploadFiles(files, (name, share) => (share < 1 ? say(t("ui.uploading", { name }), share, name) : say(t("ui.loading"), null, "loading")));
-    for (const result of results) {
-      if (result.image) viewer.add(result.image); else notice(uploadError(result, local));
-    }
+    results.forEach((result, at) => {
+      const name = files.length > 1 ? `\u2068${files[at].name}\u2069: ` : ""; // one of several: which?
+      if (result.image) viewer.add(result.image); else notice(name + uploadError(result, local));
+    });
     const last = results.findLast((result) => result.image);
     if (last) await viewer.show(last.image.default_view, { open: true });
   };
