@@ -181,3 +181,32 @@ def test_a_slide_of_several_files_opens_from_a_folder(open_page, kind, tmp_path)
     expect(page.locator("#viewer .slide-map canvas").first).to_be_visible()
     ask(page, "ما هذا النسيج؟")
     expect(page.locator("#chat .answer").last).to_contain_text("1 image(s)")
+
+
+def test_two_slides_and_several_regions_in_one_conversation(open_page, tmp_path):
+    """Each question keeps its own place; every link flies back to its slide and region, in any order."""
+    page = open_page()
+    slide = opened(page)
+    first = moved(page, slide, "PageUp", "Enter")
+    ask(page, "First region?")
+    second = moved(page, slide, "Escape", "PageUp", "ArrowDown", "]", "Enter")
+    ask(page, "Second region?")
+    page.set_input_files("#viewer .file", str(vendors.write_ndpi(tmp_path / "other.ndpi")))
+    page.wait_for_function(f"{VIEW}.then((view) => view?.region.width === {vendors.WHOLE[0]})")
+    third = moved(page, slide, "p")
+    assert third["slide"] != first["slide"]
+    ask(page, "Another slide?")
+    links = page.locator("#chat .evidence:not(.carried)")
+    expect(links).to_have_count(3)
+    for number, expected in ((0, first), (2, third), (1, second), (0, first)):
+        links.nth(number).click()
+        page.wait_for_function(
+            f"{VIEW}.then((view) => view.slide === '{expected['slide']}' "
+            f"&& view.region.x === {expected['region']['x']} && view.rotation === {expected['rotation']})"
+        )
+        page.wait_for_timeout(300)
+        assert page.evaluate(VIEW) == expected
+    page.set_viewport_size({"width": 700, "height": 600})
+    page.wait_for_timeout(500)
+    assert page.evaluate(VIEW) == first, "a window of another size moves no mark"
+    expect(page.locator("#viewer .marked")).to_be_visible()

@@ -45,6 +45,7 @@ export function mountSlide(element) {
     dragon.addHandler("tile-load-failed", () => { if (!isTold) { isTold = true; tellWhy(); } });
     marks.follow(dragon.canvas);
     drawPowers();
+    bar.lastElementChild.textContent = slide.mpp ? `${[...new Set([slide.mpp.x, slide.mpp.y].map((one) => one.toPrecision(3)))].join(" × ")} µm/px · ${slide.mpp.source}` : "";
   };
 
   const close = () => { opening += 1; dragon?.destroy(); dragon = null; slide = null; marks.forget(); };
