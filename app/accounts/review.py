@@ -1,9 +1,9 @@
-"""Conversations of everybody, to read and nothing else; each one opened is in the audit first."""
+"""Conversations of everybody, to read and nothing else; each one opened or found is in the audit first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import and_, exists, func, or_, select
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from app.accounts.records import Account
-    from app.history.records import Thread
+    from app.history.records import FeedbackReason, SearchHit, Thread
     from app.history.store import HistoryStore
 
 __all__ = ["Reviewed", "Reviews"]
@@ -88,6 +88,49 @@ class Reviews:
                 raise ThreadNotFoundError(found=thread_id[:64])
             append(connection, reviewer.owner, "reviewed", thread_id)
         return owner, self._history.load(owner, thread_id)
+
+    def search(
+        self,
+        reviewer: Account,
+        query: str,
+        *,
+        user: str = "",
+        modality: str | None = None,
+        feedback: FeedbackReason | Literal["any"] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: int | None = None,
+    ) -> list[tuple[str, SearchHit]]:
+        """Find questions and answers of everybody, or of one user; newest first, twenty at a time.
+
+        Words of a conversation are shown with a hit, so the audit names each conversation found before it is.
+
+        Parameters
+        ----------
+        user : str
+            Name of an account, or an owner as the history knows it; empty for everybody.
+        before : int, optional
+            Number of the last hit of the page before.
+
+        Returns
+        -------
+        list of (str, SearchHit)
+            Each with the name of whose it is.
+        """
+        whose = select(threads.c.owner, accounts.c.name).distinct()
+        whose = whose.outerjoin(accounts, threads.c.owner == "user-" + accounts.c.id)
+        with self._history.database.read() as connection:
+            names = {row.owner: row.name or row.owner for row in connection.execute(whose)}
+        wanted = [owner for owner, name in names.items() if not user or user.casefold() == name.casefold()]
+        hits = self._history.search(
+            wanted, query, match="beginnings", modality=modality, feedback=feedback,
+            since=since, until=until, before=before,
+        )  # fmt: skip
+        if hits:
+            with self._history.database.write() as connection:
+                for thread_id in dict.fromkeys(hit.thread_id for hit in hits):
+                    append(connection, reviewer.owner, "found", thread_id)
+        return [(names[hit.owner], hit) for hit in hits]
 
     def opened(self, reviewer: Account, thread_id: str) -> str:
         """Owner of a conversation this reviewer has opened before, for its pictures.

@@ -39,6 +39,7 @@ Action = Literal[
     "deleted",
     "exported",
     "forked",
+    "found",
     "imported",
     "interrupted",
     "judged",

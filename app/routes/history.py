@@ -6,7 +6,7 @@ import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Final, cast
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from app.history.records import FEEDBACK_REASONS, FeedbackReason
+from app.routes.asked import LONGEST_QUERY, moment, one_of, reason
 from app.routes.edge import answered, in_thread, json_body
 from app.routes.images import receive
 from app.ui import wire
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["routes"]
 
-_LONGEST_QUERY: Final = 500
 _LONGEST_JUDGEMENT: Final = 4000
 _PAGE: Final = 50
 _MATCHES: Final = ("words", "beginnings", "phrase")
@@ -78,12 +78,12 @@ class _History:
         asked = request.query_params
         hits = self._curation.search(
             request.scope[OWNER],
-            asked.get("q", "")[:_LONGEST_QUERY],
-            match=cast("Match", _one_of(asked.get("match") or "beginnings", _MATCHES)),
+            asked.get("q", "")[:LONGEST_QUERY],
+            match=cast("Match", one_of(asked.get("match") or "beginnings", _MATCHES)),
             modality=asked.get("modality") or None,
-            feedback=_reason(asked.get("feedback")),
-            since=_time(asked.get("since")),
-            until=_time(asked.get("until")),
+            feedback=reason(asked.get("feedback")),
+            since=moment(asked.get("since")),
+            until=moment(asked.get("until")),
             limit=_PAGE,
             before=int(asked["before"]) if asked.get("before") else None,
         )
@@ -123,7 +123,7 @@ class _History:
         """Store what is wrong with an answer; nothing at all takes it back."""
         body = await json_body(request)
         given = wire.read_list(body, "reasons")
-        reasons = [cast("FeedbackReason", _one_of(one, FEEDBACK_REASONS)) for one in given]
+        reasons = [cast("FeedbackReason", one_of(one, FEEDBACK_REASONS)) for one in given]
         text = str(body.get("text", ""))[:_LONGEST_JUDGEMENT]
         answer = request.path_params["answer"]
         await run_in_threadpool(self._curation.judge, request.scope[OWNER], answer, reasons, text)
@@ -156,26 +156,3 @@ class _History:
 
 def _whose(request: Request) -> tuple[str, str]:
     return request.scope[OWNER], request.path_params["thread"]
-
-
-def _one_of(value: object, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"expected one of {', '.join(known)}")
-    return str(value)
-
-
-def _reason(value: str | None) -> FeedbackReason | Literal["any"] | None:
-    if not value:
-        return None
-    known = ("any", *get_args(FeedbackReason))
-    return cast("FeedbackReason | Literal['any']", _one_of(value, known))
-
-
-def _time(value: str | None) -> datetime | None:
-    """Read a moment; one without a time zone could be any of 26 hours."""
-    if not value:
-        return None
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError("expected a time with its zone")
-    return moment

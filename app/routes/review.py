@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from app.accounts.errors import SignedOutError, WrongRoleError
 from app.errors import TurnNotFoundError
+from app.routes.asked import LONGEST_QUERY, moment, reason
 from app.routes.edge import in_thread
 from app.ui import wire
 from app.ui.guard import IDENTITY
@@ -37,6 +38,7 @@ def routes(workspace: Workspace, people: People) -> list[Route]:
     return [
         Route("/review", in_thread(handlers.show)),
         Route("/review/threads", in_thread(handlers.threads)),
+        Route("/review/search", in_thread(handlers.search)),
         Route("/review/threads/{thread}", in_thread(handlers.thread)),
         Route("/review/threads/{thread}/turns/{turn}/views/{position:int}", in_thread(handlers.view)),
     ]
@@ -68,6 +70,21 @@ class _Reviews:
             for one in found
         ]
         return JSONResponse({"threads": rows})
+
+    def search(self, request: Request) -> Response:
+        """Find words in everybody's conversations, or in one user's; the audit says what was found."""
+        asked = request.query_params
+        hits = self._people.reviews.search(
+            _reviewer(request),
+            asked.get("q", "")[:LONGEST_QUERY],
+            user=asked.get("user", "").strip(),
+            modality=asked.get("modality") or None,
+            feedback=reason(asked.get("feedback")),
+            since=moment(asked.get("since")),
+            until=moment(asked.get("until")),
+            before=int(asked["before"]) if asked.get("before") else None,
+        )
+        return JSONResponse({"hits": [{**wire.hit_value(hit), "owner": owner} for owner, hit in hits]})
 
     def thread(self, request: Request) -> Response:
         """Open one; the audit says so before it is read."""

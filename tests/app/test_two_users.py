@@ -119,6 +119,7 @@ ACCOUNT_ROUTES = {
     "POST /account/users/change": 403,
     "GET /review": 303,
     "GET /review/threads": 403,
+    "GET /review/search": 403,
     "GET /review/threads/{thread}": 403,
     "GET /review/threads/{thread}/turns/{turn}/views/{position:int}": 403,
 }
@@ -540,6 +541,24 @@ def test_a_reviewer_reads_and_is_recorded(world):
         "reviewed",
         thread,
     )
+    found = rita.get("/review/search", params={"q": MARK, "user": "AMAL"}).json()["hits"]
+    assert {one["owner"] for one in found} == {"amal"}
+    assert thread in {one["thread"] for one in found}
+    assert any(piece["marked"] for piece in found[0]["pieces"])
+    recorded = {one.subject for one in world.workspace.history.audit(owner) if one.action == "found"}
+    assert recorded == {one["thread"] for one in found}
+    everybody = rita.get("/review/search", params={"q": MARK}).json()["hits"]
+    assert len(everybody) >= len(found)
+    for nothing in (
+        {"user": "badr"},
+        {"user": "root"},
+        {"since": "2999-01-01T00:00:00Z"},
+        {"modality": "XX"},
+    ):
+        assert not [h for h in rita.get("/review/search", params={"q": MARK, **nothing}).json()["hits"]
+                    if h["owner"] == "amal"]  # fmt: skip
+    assert rita.get("/review/search").json() == {"hits": []}
+    assert rita.get("/review/search", params={"q": MARK, "since": "yesterday"}).status_code == 422
     before = world.state()
     for method in ("POST", "DELETE", "PUT"):
         assert rita.request(method, f"/review/threads/{thread}").status_code in (403, 405)
@@ -555,6 +574,7 @@ def test_an_administrator_sees_no_patient(world):
     assert root.get("/account/users").status_code == 200
     for path in (
         "/review/threads",
+        "/review/search?q=a",
         f"/review/threads/{thread}",
         "/history/threads",
         f"/images/{world.things['digest']}",
