@@ -1,7 +1,10 @@
 // Questions the page asks back, menus and short notices. Native <dialog>: focus stays inside, Escape cancels.
 
 import { el, icon } from "./dom.js";
+import { Remaining } from "./remaining.js";
 import { t } from "./texts.js";
+
+const WORTH_MS = 1000; // what is over sooner needs no progress
 
 let serial = 0;
 
@@ -73,14 +76,33 @@ export function menu(anchor, items) {
   document.addEventListener("pointerdown", away, true);
 }
 
+const shelf = () => {
+  const made = document.getElementById("notices") ?? el("div", { id: "notices", role: "alert" });
+  if (!made.isConnected) document.getElementById("page").append(made);
+  return made;
+};
+
+/** Say that something takes its time, once it takes longer than a second: { progress(share), end() }. */
+export function working(text) {
+  const remaining = new Remaining();
+  const line = el("p", { dir: "auto" }, text);
+  const bar = el("progress", { max: 1, "aria-label": text });
+  const card = el("div", { class: "notice working" }, icon("note"), el("div", { class: "working-text" }, line, bar));
+  const timer = setTimeout(() => shelf().append(card), WORTH_MS);
+  const progress = (share) => {
+    const seconds = remaining.told(share);
+    if (share < 1) bar.value = share; else bar.removeAttribute("value");
+    line.textContent = seconds === null ? text : `${text} · ${t("ui.seconds_left", { seconds })}`;
+  };
+  return { progress, end: () => { clearTimeout(timer); card.remove(); } };
+}
+
 /** Show a notice until it is closed; errors are spoken at once. */
 export function notice(text, kind = "error") {
-  let shelf = document.getElementById("notices");
-  if (!shelf) document.getElementById("page").append((shelf = el("div", { id: "notices", role: "alert" })));
   const card = el("div", { class: `notice ${kind}` }, icon(kind === "error" ? "warning" : "note"), el("p", { dir: "auto" }, text));
   const close = el("button", { class: "tool", "aria-label": t("ui.close"), onclick: () => card.remove() }, icon("close"));
   card.append(close);
-  shelf.append(card);
-  while (shelf.children.length > 3) shelf.firstChild.remove();
+  shelf().append(card);
+  while (shelf().children.length > 3) shelf().firstChild.remove();
   if (kind !== "error") setTimeout(() => card.remove(), 4000);
 }

@@ -1,6 +1,6 @@
 // History column: conversations with their marks, and the search. Titles come from questions: text only.
 
-import { confirmDialog, menu, notice, textDialog } from "./dialogs.js";
+import { confirmDialog, menu, notice, textDialog, working } from "./dialogs.js";
 import { logical } from "./direction.js";
 import { announce, drawIcons, el, icon, keepingFocus, listen } from "./dom.js";
 import { mountSearch } from "./history/search.js";
@@ -73,13 +73,14 @@ export function mountHistory(element, props, trigger, watch) {
   };
 
   const exportThread = async (thread) => {
+    const work = working(t("ui.exporting"));
     try {
       const answer = await askServer(`${path(thread)}/export`);
       const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "bimedix2.zip";
       const url = URL.createObjectURL(await answer.blob());
       el("a", { href: url, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    } catch (error) { failed(error); }
+    } catch (error) { failed(error); } finally { work.end(); }
   };
 
   const remove = async (thread) => {
@@ -125,7 +126,8 @@ export function mountHistory(element, props, trigger, watch) {
     const [file] = event.target.files;
     event.target.value = "";
     if (!file) return;
-    const answer = await sendFile("history/import", file);
+    const work = working(t("ui.importing"));
+    const answer = await sendFile("history/import", file, work.progress).finally(work.end);
     if (!answer.thread) { notice(answer.error ? local(answer.error) : t("ui.upload_lost")); return; }
     openThread(answer.thread);
     trigger("list", { payload: {} });

@@ -185,10 +185,10 @@ def held(page: Page, pattern: str) -> Iterator[list[Route]]:
 
     page.route(pattern, hold)
     yield routes
-    page.unroute(pattern, hold)
     for route in routes:
         with suppress(Error):  # the page has given it up itself
             route.abort()
+    page.unroute(pattern, hold)
 
 
 def upload(page: Page, *files: str) -> None:

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.fileset import FileSet
 
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, held
+from tests.browser.conftest import ask, from_menu, held
 from tests.browser.made import COUNT, series
 
 TEXT = Catalogue().text
@@ -160,3 +160,23 @@ def test_time_left_of_a_slow_upload(open_page, media, locale):
         page.locator("#viewer .progress-cancel").click()
         expect(page.locator("#viewer .progress")).to_be_hidden()
         expect(page.locator(".notice")).to_have_text(TEXT("ui.study_cancelled", locale))
+
+
+def test_what_takes_its_time_says_so(open_page, ct_file, media):
+    """A slow import, a slow export and a slice on its way are told; nothing of it stays behind."""
+    page = open_page()
+    ask(page, "Something to keep")
+    for pattern, begin, key in (
+        ("**/history/threads/*/export", lambda: from_menu(page, "ui.export"), "ui.exporting"),
+        ("**/history/import", lambda: page.set_input_files("#history .import-file", ct_file), "ui.importing"),
+    ):
+        with held(page, pattern):
+            begin()
+            expect(page.locator(".notice.working p")).to_have_text(TEXT(key, "en"))
+        expect(page.locator(".notice.working")).to_have_count(0)
+        expect(page.locator(".notice")).to_be_visible()
+        page.locator(".notice .tool").click()
+    with held(page, "**/frames/*"):
+        page.set_input_files("#viewer .folder", str(media))
+        expect(page.locator("#viewer .waiting")).to_have_text(TEXT("ui.loading", "en"))
+    open_page.seen.clear()  # requests that were given up

@@ -14,6 +14,7 @@ const SIDES = ["top", "right", "bottom", "left"];
 const CORNERS = ["start", "top-end", "bottom-start", "end"];
 
 export const PLAIN = { window: null, voiLut: null, inverted: false, rule: null, graphics: false, presentation: null };
+const WAITING_MS = 400; // a picture that takes longer says that it is on its way
 const UPRIGHT = { rotation: 0, flipped: false };
 
 export class Pane {
@@ -23,7 +24,8 @@ export class Pane {
     this.overlay = new Overlay(this);
     this.marks = Object.fromEntries(SIDES.map((side) => [side, el("span", { class: `mark ${side}` })]));
     this.corners = Object.fromEntries(CORNERS.map((name) => [name, el("div", { class: `corner ${name}`, dir: "ltr" })]));
-    this.element = el("div", { class: "pane" }, this.canvas, this.overlay.svg, ...Object.values(this.marks), ...Object.values(this.corners));
+    this.waiting = el("div", { class: "waiting", role: "status" });
+    this.element = el("div", { class: "pane" }, this.canvas, this.overlay.svg, this.waiting, ...Object.values(this.marks), ...Object.values(this.corners));
     this.painter = new Painter(this.canvas);
     this.painter.drawn = () => { this.overlay.draw(); drawn(this); };
     this.changed = changed;
@@ -75,12 +77,14 @@ export class Pane {
     const here = peek(digest, place);
     if (here) { fetchFrame(digest, place); this.#put(place, here, state); return; }
     this.pending = { ...this.pending, ...state }; // what a discarded request was to bring is not lost
-    const loaded = await fetchFrame(digest, place);
+    const told = setTimeout(() => write(this.waiting, t("ui.loading")), WAITING_MS);
+    const loaded = await fetchFrame(digest, place).finally(() => { clearTimeout(told); if (this.wanted === place) write(this.waiting, ""); });
     if (this.wanted !== place || this.image?.digest !== digest) return;
     this.#put(place, loaded, state);
   }
 
   #put(place, loaded, state) {
+    write(this.waiting, "");
     const kept = { ...this.pending, ...state };
     this.pending = null;
     const moved = !samePlane(this.place?.plane, place.plane);
