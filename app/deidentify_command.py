@@ -124,14 +124,16 @@ def _write_deidentified(
 
             dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = parsed.transfer_syntax
+    # The bytes of a name whose character set is wrong are there until the dataset has been gone through.
+    found = originals(dataset, policy) if identities is not None else None
     made = deidentify(dataset, policy, limits)
     try:
         made.save(target)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    if identities is not None:
-        identities.add(originals(dataset, policy))
+    if identities is not None and found is not None:
+        identities.add(found)
     return made.findings
 
 

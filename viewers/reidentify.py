@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from viewers.attributes import texts, uid
 from viewers.deid import patient_of, pseudonymous_uid
 from viewers.errors import IdentityMapError
+from viewers.person_name import person_name
 from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ class Originals:
 def originals(dataset: Dataset, policy: Policy) -> Originals:
     """Collect what :func:`viewers.deid.deidentify` replaces in a dataset by pseudonyms."""
     with collected_warnings():
+        name, guessed = person_name(dataset)  # before anything else looks at it
         patient = patient_of(dataset, policy)
         stated = {keyword: "\\".join(texts(dataset, keyword)) for keyword in _PATIENT}
+        stated |= {"PatientName": name, "PatientNameCharacterSet": "guessed" if guessed else ""}
         found = [uid(dataset, keyword) for keyword in _UIDS]
     return Originals(
         patient.pseudonym,
