@@ -32,7 +32,7 @@ from app.pixels import load_pixels, put_pixels
 from app.prompts import PromptBook
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
-from app.reading_pace import ReadingPace
+from app.reading_pace import ReadingPace, prompt_limit
 from app.slide_words import slide_words
 from app.slides_service import SlidesService
 from app.studies_service import StudiesService
@@ -120,6 +120,7 @@ class Workspace:
         )
         """How much an answer depends on its image."""
         self._pace = ReadingPace(settings.folder / "reading-pace.json")
+        self._prompt_limit = prompt_limit(model.source)
 
     @property
     def history(self) -> HistoryStore:
@@ -283,6 +284,10 @@ class Workspace:
         """Seconds this machine takes to read so many pictures; ``None`` before it has read one."""
         return self._pace.seconds(self._answering(owner), pictures)
 
+    def has_room(self, owner: str, pictures: int) -> bool | None:
+        """Whether so many pictures fit into the model's context; ``None`` while that is not known."""
+        return self._pace.fits(self._answering(owner), pictures, self._prompt_limit)
+
     # --- history ----------------------------------------------------------------------------------
 
     def threads(self, owner: str, limit: int = 100) -> Sequence[ThreadSummary]:
@@ -440,8 +445,11 @@ class Workspace:
                     yield from run.follow(events, stop)
                 pictures = sum(len(message.images) for message in asked)
                 self._pace.note(self._answering(owner), pictures, run.usage)
-            except PromptTooLongError:
+            except PromptTooLongError as error:
                 # raised before any computing and before any update
+                pictures = sum(len(message.images) for message in asked)
+                values = error.values
+                self._pace.refused(self._answering(owner), pictures, values["found"], values["limit"])
                 if left_out == len(turns) - 1:
                     raise
             else:
@@ -468,6 +476,7 @@ class Workspace:
             top_p=min(self.settings.top_p, _RETRY_TOP_P) if again else self.settings.top_p,
             seed=attempts,
             time_limit_s=self.settings.time_limit_s or None,
+            first_token_limit_s=self.settings.first_token_limit_s or None,
             adapter=self.adapters.of(owner),
         )
 

@@ -154,6 +154,9 @@ class Settings:
     """Nucleus probability, used when the temperature is above 0."""
     time_limit_s: float = 600.0
     """Seconds an answer may take after its first token; 0 means no limit."""
+    first_token_limit_s: float = 0.0
+    """Seconds the model may read before its first token; 0 means no limit, because a large model on a slow
+    processor reads for minutes and says how long it still takes. Asking again goes on where it stopped."""
     language: str = "auto"
     """Language of the command line: ``en``, ``ar`` or ``auto`` (from the environment's locale)."""
     open_browser: bool = False

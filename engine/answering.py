@@ -56,8 +56,10 @@ class Answer:
         first_token_s: float | None = None
         reason: FinishReason = "length"
         try:
-            yield from self._prefill()
-            for text, ended in self._decode():
+            yield from self._prefill(began)
+            if self._logits is None:
+                reason = "time_limit"
+            for text, ended in self._decode() if self._logits is not None else ():
                 elapsed = time.monotonic() - began
                 first_token_s = elapsed if first_token_s is None else first_token_s
                 if text:
@@ -73,10 +75,14 @@ class Answer:
         usage = Usage(len(self._rendered.ids), len(self._answer), self._reused)
         yield Finished(reason, usage, Timings(queued_s, first_token_s, time.monotonic() - began))
 
-    def _prefill(self) -> Iterator[Event]:
-        """Read what the cache does not hold, in chunks."""
-        total, began, stop = len(self._rendered.ids), time.monotonic(), self._reused
+    def _prefill(self, began: float) -> Iterator[Event]:
+        """Read what the cache does not hold, in chunks; without logits when time ran out before the end."""
+        total, stop = len(self._rendered.ids), self._reused
+        limit = self._options.first_token_limit_s
         while stop < total:
+            if limit is not None and self._logits is not None and time.monotonic() - began > limit:
+                self._logits = None
+                return
             start, stop = stop, min(stop + self._computer.chunk_for(self), total)
             with self._computer.turn(self._adapter):
                 embeddings = self._computer.embed_prompt(self._rendered, self._images, start, stop)

@@ -44,7 +44,8 @@ __all__ = [
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["complete", "length", "stopped", "time_limit"]
 """``complete``: the model ended its answer. ``length``: ``max_new_tokens`` reached.
-``stopped``: another party stopped the work, e.g. a remote server. ``time_limit``: ``time_limit_s`` ran out.
+``stopped``: another party stopped the work, e.g. a remote server. ``time_limit``: ``time_limit_s`` ran out,
+or ``first_token_limit_s`` before there was any text.
 A reader who closes the stream gets no further event."""
 _HALF = re.compile("[\ud800-\udfff]")
 LoadStage = Literal["starting", "libraries", "weights", "finishing"]
@@ -148,6 +149,9 @@ class GenerationOptions:
     """The same seed gives the same tokens on the same machine."""
     time_limit_s: float | None = None
     """Seconds of decoding allowed *after the first token*; a slow machine's first token is never cut."""
+    first_token_limit_s: float | None = None
+    """Seconds allowed from the start of work to the first token; looked at after each piece of the prompt. A
+    server's own queue counts as work. What was read is kept, so that asking again goes on from there."""
     adapter: str | None = None
     """Adapter to answer with, by its name; ``""`` is the model without one, ``None`` leaves the choice to
     the backend. A backend that does not have it raises ``AdapterUnknownError``."""
@@ -159,8 +163,10 @@ class GenerationOptions:
             raise ValueError(f"temperature must be 0 or more, found {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], found {self.top_p}")
-        if self.time_limit_s is not None and self.time_limit_s <= 0:
-            raise ValueError(f"time_limit_s must be above 0, found {self.time_limit_s}")
+        for name in ("time_limit_s", "first_token_limit_s"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be above 0, found {limit}")
 
 
 @dataclass(frozen=True, slots=True)

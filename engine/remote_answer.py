@@ -127,6 +127,8 @@ class Question:
         body = await asyncio.to_thread(self._body)
         self._sent = time.monotonic()
         limits, allowed_s = self._server.limits, self._server.limits.first_token_s
+        wanted_s = self._options.first_token_limit_s
+        allowed_s = allowed_s if wanted_s is None else min(allowed_s, wanted_s)
         try:
             async with asyncio.timeout(allowed_s) as clock, self._posted(body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -135,6 +137,9 @@ class Question:
         except TimeoutError as error:
             if self._answer.reason is not None:  # only the counts are missing
                 self._inbox.put(self._finished(self._answer))
+                return
+            if not self.began and allowed_s == wanted_s:
+                self._inbox.put(self._finished(_Answer(reason="time_limit")))
                 return
             seconds = limits.between_tokens_s if self.began else limits.first_token_s
             raise ServerSilentError(server=self._server.name, seconds=round(seconds)) from error

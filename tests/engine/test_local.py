@@ -373,6 +373,30 @@ def test_time_limit_counts_from_the_first_token(tiny: LoadedModel) -> None:
     assert 1 <= last.usage.completion_tokens <= 2
 
 
+def test_a_limit_of_the_first_token_acts_while_the_prompt_is_read(tiny: LoadedModel) -> None:
+    """The answer ends without text after a piece of the prompt; asking again goes on behind that piece."""
+    backend = LocalBackend(tiny, prefill_chunk=8)
+    messages = conversation((1, "Which side is the lesion on?", None))
+    hurried = GenerationOptions(max_new_tokens=8, first_token_limit_s=1e-9)
+
+    for read in (0, 8, 16):
+        events = list(backend.stream(messages, hurried))
+        last = events[-1]
+        assert isinstance(last, Finished)
+        assert (last.reason, last.usage.completion_tokens, last.usage.reused_tokens) == (
+            "time_limit",
+            0,
+            read,
+        )
+        assert last.timings.first_token_s is None
+        assert not any(isinstance(event, Delta) for event in events)
+
+    patient = GenerationOptions(max_new_tokens=8, first_token_limit_s=600)
+    last = finished(backend, messages, patient)
+    assert last.usage.reused_tokens == 24
+    assert answer(backend, messages) == answer(LocalBackend(tiny), messages)
+
+
 def test_two_streams_take_turns(tiny: LoadedModel) -> None:
     """The second reader gets a first piece long before the first answer is complete."""
     backend = LocalBackend(tiny)

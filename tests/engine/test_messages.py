@@ -61,7 +61,14 @@ def test_message_of_keeps_order_and_joins_text() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"time_limit_s": 0.0}],
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"time_limit_s": 0.0},
+        {"first_token_limit_s": 0},
+    ],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """An option out of range raises and names the option."""

@@ -624,6 +624,17 @@ def test_the_time_limit_cuts_the_answer(server: FakeServer) -> None:
     assert server.cut.wait(5)
 
 
+def test_a_limit_of_the_first_token_is_an_end_and_no_error(server: FakeServer) -> None:
+    """The server is told by the closed connection; its own patience is longer."""
+    server.replies.append(Reply([part for _ in range(100) for part in (b": wait\n\n", 0.05)]))
+    with opened(server) as backend:
+        events = list(backend.stream(QUESTION, GenerationOptions(first_token_limit_s=0.3)))
+
+    assert events[-1].reason == "time_limit"
+    assert not any(isinstance(event, Delta) for event in events)
+    assert server.cut.wait(5)
+
+
 @pytest.mark.parametrize("where", ["before the first token", "in mid-answer", "by closing the backend"])
 def test_closing_closes_the_connection(server: FakeServer, where: str) -> None:
     """The server notices at its next write, which is what stops its work."""
