@@ -14,6 +14,8 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.fuzz.targets import TARGETS
 
 __all__ = ["Found", "fuzz"]
@@ -21,7 +23,7 @@ __all__ = ["Found", "fuzz"]
 HANG_S = 20.0
 """Seconds for one input."""
 MEMORY_BYTES = 3 * 2**30
-"""Of a process; the limits of the inputs allow some tens of megabytes."""
+"""Of a process, beyond what it is forked with; the limits of the inputs allow some tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def attempt(target: str, number: int, folder: Path) -> str | None:
 
 
 def _work(target: str, numbers: range, at: object, pipe: object) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    # in a run of all tests there are gigabytes of libraries already: no thread could be started under less
+    limit = psutil.Process().memory_info().vms + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain there
