@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.deidentify_command import add_commands as add_deidentify_commands
 from app.encryption_command import add_encryption_commands, unlock_by
+from app.help_texts import language_asked, speak
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
@@ -35,8 +36,10 @@ _LOG = logging.getLogger("bimedix2")
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
-    options = build_parser().parse_args(arguments)
     language = _environment_language()
+    parser = build_parser()
+    speak(parser, language_asked(arguments, language))
+    options = parser.parse_args(arguments)
     try:
         settings = load_settings(file=options.config, flags=_settings_flags(options))
         language = settings.language if settings.language != "auto" else language
@@ -271,6 +274,7 @@ def _answer_texts(backend: Any, settings: Settings, message: Any) -> Iterator[st
         temperature=settings.temperature,
         top_p=settings.top_p,
         time_limit_s=settings.time_limit_s or None,
+        first_token_limit_s=settings.first_token_limit_s or None,
     )
     for event in backend.stream([message], options):
         if isinstance(event, Delta):
