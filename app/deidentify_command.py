@@ -68,8 +68,8 @@ def _map(settings: Settings, options: argparse.Namespace) -> IdentityMap:
 
 def _deidentify(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from app.errors import user_text
+    from app.finding_text import finding_text
     from app.pseudonym_key import pseudonym_key
-    from i18n.catalogue import Catalogue
     from viewers.archive import FileWalk
     from viewers.deid import Policy
     from viewers.errors import OpenError
@@ -84,7 +84,7 @@ def _deidentify(settings: Settings, options: argparse.Namespace, language: str) 
         mask_regions=not options.keep_pixels,
         mask_text=options.mask_text,
     )
-    texts, failed = Catalogue(), 0
+    failed = 0
     with tempfile.TemporaryDirectory(prefix="bimedix2-") as scratch:
         for file in FileWalk(options.source, Path(scratch), Limits()):
             target = options.output / f"{file.index:06d}.dcm"
@@ -95,7 +95,7 @@ def _deidentify(settings: Settings, options: argparse.Namespace, language: str) 
                 print(f"{file.index}: {user_text(error, language)}", file=sys.stderr)
                 continue
             for found in findings:
-                print(f"{target.name}: {texts.text(found.key, language, **found.values)}", file=sys.stderr)
+                print(f"{target.name}: {finding_text(found, language)}", file=sys.stderr)
     if identities is not None:
         identities.save()
     return 1 if failed else 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from viewers.findings import Finding
     from viewers.series import Series
     from viewers.stack import SlicePlane
-    from viewers.study import Study
+    from viewers.study import Study, StudyReader
     from viewers.volume import Volume
 
 __all__ = ["add_commands", "chosen", "read"]
@@ -48,7 +48,7 @@ def _nifti_name(text: str) -> Path:
 @contextmanager
 def read(
     settings: Settings, source: Path, *, graphics: bool = False
-) -> Iterator[tuple[tuple[Study, ...], tuple[Finding, ...]]]:
+) -> Iterator[tuple[tuple[Study, ...], StudyReader]]:
     """Read the studies of a folder, zip or file, which can be opened until the context ends.
 
     Parameters
@@ -67,15 +67,15 @@ def read(
     source.stat()  # a missing source is an error of the operating system that names it
     reader, studies = read_studies(source, key=pseudonym_key(settings), limits=Limits(graphics=graphics))
     with reader:
-        yield studies, reader.findings
+        yield studies, reader
 
 
 def _studies(settings: Settings, options: argparse.Namespace, language: str) -> int:
-    with read(settings, options.source) as (studies, findings):
+    with read(settings, options.source) as (studies, reader):
         if options.json:
-            print(json.dumps(_as_json(studies, findings), indent=1))
+            print(json.dumps(_as_json(studies, reader.findings), indent=1))
         else:
-            print("\n".join(_lines(studies, findings, language)))
+            print("\n".join(_lines(studies, reader, language)))
     return 0
 
 
@@ -127,18 +127,18 @@ def _finding_json(found: Finding) -> dict[str, Any]:
     return {"key": found.key, "values": dict(found.values)}
 
 
-def _lines(studies: tuple[Study, ...], findings: tuple[Finding, ...], language: str) -> Iterator[str]:
-    from i18n.catalogue import Catalogue
+def _lines(studies: tuple[Study, ...], reader: StudyReader, language: str) -> Iterator[str]:
+    from app.finding_text import finding_text
 
-    texts = Catalogue()
     for study in studies:
         yield study.id
         for series in study.series:
             yield f"  {series.id}  {_summary(series)}"
             for found in series.findings:
-                yield f"    {texts.text(found.key, language, **found.values)}"
-    for found in findings:
-        yield texts.text(found.key, language, **found.values)
+                yield f"    {finding_text(found, language)}"
+    for found, name in zip(reader.findings, reader.names, strict=True):
+        # Names of files name patients: they are for this terminal, where they were typed, and not in --json.
+        yield " ".join(filter(None, (name and f"{name}:", finding_text(found, language))))
 
 
 def _summary(series: Series) -> str:

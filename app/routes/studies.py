@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.finding_text import values_in_words
 from app.routes.edge import answered, in_thread, json_body
 from app.ui import wire
 from app.ui.guard import OWNER
@@ -161,6 +162,6 @@ def _both(key: str, values: Any) -> dict[str, Any]:
     """Sentence of a key in both languages."""
     catalogue = Catalogue()
     try:
-        return {locale: catalogue.text(key, locale, **values) for locale in LOCALES}
+        return {locale: catalogue.text(key, locale, **values_in_words(values, locale)) for locale in LOCALES}
     except LookupError:  # a value the sentence needs did not come with the problem
         return {locale: catalogue.text("app.unexpected", locale) for locale in LOCALES}

@@ -57,6 +57,15 @@ def test_studies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{first['id']}  CT  CHEST  6 x 12x10  2 mm" in shown
     assert "قُسّمت السلسلة" in shown
 
+    (tmp_path / "in" / "SMITH cut.dcm").write_bytes(paths[0].read_bytes()[:500])
+    assert run(["studies", str(tmp_path / "in")]) == 0
+    told = capsys.readouterr().out
+    assert "SMITH cut.dcm: File" in told
+    assert "it ends too early" in told
+    assert "viewers." not in told
+    assert run(["studies", str(tmp_path / "in"), "--json"]) == 0
+    assert "SMITH" not in capsys.readouterr().out
+
 
 def test_a_volume_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The largest series becomes a NIfTI file; what is no volume ends with the reason and status 1."""

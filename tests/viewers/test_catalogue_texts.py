@@ -45,6 +45,14 @@ def test_errors_are_exported_and_drawn():
     assert all(name in errors.__doc__ for name in errors.__all__)
 
 
+def test_reasons_for_leaving_a_file_out():
+    """Every error that leaves a file out has a few words for a list, in both languages."""
+    for error in ERRORS:
+        if issubclass(error, errors.OpenError) and error is not errors.OpenError:
+            reason = error.key.removeprefix("viewers.")
+            assert text("en", f"left_out.{reason}") != text("ar", f"left_out.{reason}")
+
+
 @pytest.mark.parametrize("key", sorted(TEMPLATES))
 def test_findings(key):
     """Findings have the same texts in the catalogue, and the same values in Arabic."""
