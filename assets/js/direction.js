@@ -18,5 +18,8 @@ export function directionOf(text) {
   return (startsArabic ? share > 0.15 : share > 0.5) ? "rtl" : "ltr";
 }
 
+/** For display: what is isolated and short stays on one line, so that no number ends one and its unit begins the next. */
+export const together = (text) => text.replace(/\u2066[^\u2066-\u2069]{1,24}\u2069/g, (one) => one.replaceAll(" ", "\u00A0"));
+
 /** Text without the invisible marks that only serve display: what is copied is what was said. */
 export const logical = (text) => text.replace(CONTROLS, "");

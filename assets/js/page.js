@@ -39,10 +39,11 @@ const modelName = () => (page.model.name === "demonstration model" ? t("ui.demon
 document.addEventListener("copy", (event) => {
   const selection = getSelection();
   const text = selection.toString();
-  if (event.target.matches?.("input, textarea") || text === logical(text)) return;
+  const plain = (shown) => logical(shown).replace(/\u00A0|&nbsp;/g, " ");
+  if (event.target.matches?.("input, textarea") || text === plain(text)) return;
   const markup = el("div", {}, ...Array.from({ length: selection.rangeCount }, (_, at) => selection.getRangeAt(at).cloneContents()));
-  event.clipboardData.setData("text/plain", logical(text));
-  event.clipboardData.setData("text/html", logical(markup.innerHTML));
+  event.clipboardData.setData("text/plain", plain(text));
+  event.clipboardData.setData("text/html", plain(markup.innerHTML));
   event.preventDefault();
 });
 

@@ -1,7 +1,7 @@
 // An answer as page elements: paragraphs, headings, lists, bold, emphasis, code, tables.
 // Everything else stays text. No links, pictures or markup can come out of what a model wrote.
 
-import { directionOf } from "./direction.js";
+import { directionOf, together } from "./direction.js";
 import { el } from "./dom.js";
 
 const HEADING = /^#{1,6}\s+(.*)$/;
@@ -68,8 +68,8 @@ function block(tag, text, whole) {
 }
 
 function inline(piece) {
-  if (/^\*\*[^*]+\*\*$/.test(piece)) return el("strong", {}, piece.slice(2, -2));
+  if (/^\*\*[^*]+\*\*$/.test(piece)) return el("strong", {}, together(piece.slice(2, -2)));
   if (/^`[^`]+`$/.test(piece)) return el("code", { dir: "ltr" }, piece.slice(1, -1));
-  if (/^\*[^*]+\*$/.test(piece)) return el("em", {}, piece.slice(1, -1));
-  return document.createTextNode(piece);
+  if (/^\*[^*]+\*$/.test(piece)) return el("em", {}, together(piece.slice(1, -1)));
+  return document.createTextNode(together(piece));
 }

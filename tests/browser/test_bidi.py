@@ -179,4 +179,26 @@ def test_what_is_copied_by_hand_is_in_logical_order(open_page, server):
     }""")
     assert kinds[0].endswith("القياس 12.5 mm في الفص الأيمن")
     assert "<strong>الفص</strong>" in kinds[1]
-    assert not {character for kind in kinds for character in kind} & CONTROLS
+    assert not {character for kind in kinds for character in kind} & (CONTROLS | {"\u00a0"})
+
+
+def test_a_number_and_its_unit_stay_on_one_line(open_page):
+    """However narrow the page, no line ends with a number whose unit begins the next."""
+    page = open_page(locale="ar", size=(390, 844))
+    ask(page, " ".join(f"{'قياس' * (at % 3 + 1)} {at}.5 mm ثم" for at in range(1, 40)))
+    for place in ("#chat .bubble", "#chat .answer .prose"):
+        tops = page.locator(place).evaluate("""(root) => {
+          const node = document.createTreeWalker(root, NodeFilter.SHOW_TEXT).nextNode();
+          const top = (start, end) => {
+            const range = document.createRange();
+            range.setStart(node, start);
+            range.setEnd(node, end);
+            return range.getBoundingClientRect().top;
+          };
+          const found = [...node.data.matchAll(/(\\d+\\.5)\\s(mm)/g)];
+          const end = (one) => one.index + one[0].length;
+          return found.map((one) => [top(one.index, one.index + 2), top(end(one) - 2, end(one))]);
+        }""")
+        assert len(tops) == 39
+        assert len({round(number) for number, _ in tops}) > 5
+        assert [pair for pair in tops if abs(pair[0] - pair[1]) > 3] == []

@@ -1,6 +1,6 @@
 // A question and its answers as page elements: evidence, text, state, and what can be done with each.
 
-import { directionOf } from "../direction.js";
+import { directionOf, together } from "../direction.js";
 import { el, icon } from "../dom.js";
 import { writeProse } from "../prose.js";
 import { language, local, t, tCount } from "../texts.js";
@@ -40,7 +40,7 @@ export class TurnPainter {
   }
 
   #asked(turn, views, carried) {
-    const bubble = el("div", { class: "bubble", dir: directionOf(turn.question) || document.documentElement.dir }, turn.question);
+    const bubble = el("div", { class: "bubble", dir: directionOf(turn.question) || document.documentElement.dir }, together(turn.question));
     const stored = !turn.id.startsWith("asked-");
     const tools = stored ? el("div", { class: "asked-tools" },
       this.#tool("pen", "ui.edit_question", () => this.act.edit(turn)),
