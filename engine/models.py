@@ -254,8 +254,9 @@ def _examine(folder: Path, hashes: dict[str, str] | None = None) -> list[Finding
     index = folder / INDEX_NAME
     if index.is_file():
         try:
-            names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError):
+            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            names |= {name for name in named if isinstance(name, str) and "/" not in name}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             names.add(INDEX_NAME)
     findings = [Finding(name, _problem(folder / name), hashed=False) for name in sorted(names)]
     if not any(finding.name.endswith(".safetensors") for finding in findings):
@@ -288,7 +289,7 @@ def _known_hashes(folder: Path) -> dict[str, str]:
             hashes[file.name] = blob
     for note in (folder / ".cache" / "huggingface" / "download").glob("*.metadata"):
         # beside a download into a folder: the commit, then the SHA-256 of a large file, then the time
-        lines = note.read_text(encoding="utf-8").splitlines()
+        lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
         if len(lines) > 1 and len(lines[1]) == 64:
             hashes[note.name.removesuffix(".metadata")] = lines[1]
     manifest = folder / "conversion.json"
@@ -296,11 +297,11 @@ def _known_hashes(folder: Path) -> dict[str, str]:
         try:
             entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
             hashes |= {name: entry["sha256"] for name, entry in entries.items()}
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(source=folder, reason=f"{manifest.name} cannot be read: {error}") from error
     sums = folder / "SHA256SUMS"
     if sums.is_file():
-        for line in sums.read_text(encoding="utf-8").splitlines():
+        for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
             digest, _, name = line.partition(" ")
             if len(digest) == 64 and name.strip(" *") and "/" not in name:
                 hashes[name.strip(" *")] = digest.lower()

@@ -10,6 +10,7 @@ import pytest
 
 from engine.checkpoint import LoadOptions, load
 from engine.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     DamagedCheckpointError,
     DestinationExistsError,
@@ -246,3 +247,29 @@ def test_every_released_checkpoint_is_listed_with_its_licence() -> None:
         "4B", "8B", "8B-Bi", "8B-hf", "70B",
     }  # fmt: skip
     assert {known.licence for known in KNOWN} == {"CC BY-NC-SA 4.0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", b"[]"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": 5, "b": "../outside.safetensors"}}'),
+        ("SHA256SUMS", b"\xff\xfe\x00nothing"),
+    ],
+)
+def test_notes_without_sense_end_in_findings(mirror: Path, name: str, content: bytes) -> None:
+    """Whatever stands in an index or in sums, nothing outside the folder is looked at."""
+    (mirror / name).write_bytes(content)
+
+    findings = verify(mirror)
+    assert findings
+    assert not any("outside" in finding.name for finding in findings)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b'{"files": {"config.json": "x"}}'])
+def test_a_manifest_without_sense_is_named(mirror: Path, content: bytes) -> None:
+    """It was written by a conversion, so nothing is guessed in its place."""
+    (mirror / "conversion.json").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"conversion\.json cannot be read"):
+        verify(mirror)
