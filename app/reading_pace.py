@@ -10,13 +10,13 @@ import json
 import logging
 import statistics
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-__all__ = ["ReadingPace"]
+__all__ = ["ReadingPace", "prompt_limit"]
 
 _LOG = logging.getLogger("bimedix2.pace")
 _KEPT: Final = 15
@@ -24,6 +24,18 @@ _KEPT: Final = 15
 _MODELS: Final = 20
 _KNOWN: Final = 0.2
 """Share of a prompt that may come from the cache for the rest to be a measurement of reading."""
+_SMALLEST_ANSWER: Final = 32
+"""Tokens a context must leave for an answer."""
+
+
+def prompt_limit(source: str) -> int | None:
+    """Tokens a prompt may have by the ``config.json`` of a model's folder; ``None`` if that does not say."""
+    try:
+        config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        text = config.get("text_config") or config
+        return int(text["max_position_embeddings"]) - _SMALLEST_ANSWER
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 class ReadingPace:
@@ -39,13 +51,18 @@ class ReadingPace:
         self._file = file
         self._lock = threading.Lock()
         self._paces = {} if file is None else _read(file)
+        self._tokens: dict[str, float] = {}
+        self._limits: dict[str, int] = {}
 
     def note(self, backend: str, pictures: int, usage: Mapping[str, object]) -> None:
         """Learn from an answer's counts and times; what says nothing about reading is passed over."""
         prompt, reused, first = (usage.get(n) for n in ("prompt_tokens", "reused_tokens", "first_token_s"))
         if not isinstance(prompt, int) or not isinstance(reused, int) or not isinstance(first, float):
             return
-        if pictures < 1 or prompt < 1 or first <= 0 or reused > _KNOWN * prompt:
+        if pictures < 1 or prompt < 1 or first <= 0:
+            return
+        self._learn(backend, pictures, prompt)
+        if reused > _KNOWN * prompt:
             return
         with self._lock:
             found = [*self._paces.pop(backend, []), first / pictures][-_KEPT:]
@@ -59,6 +76,30 @@ class ReadingPace:
         with self._lock:
             found = self._paces.get(backend)
         return None if not found else statistics.median(found) * pictures
+
+    def refused(self, backend: str, pictures: int, tokens: object, limit: object) -> None:
+        """Learn from a prompt that did not fit: ``tokens`` it had, ``limit`` it may have."""
+        if pictures >= 1 and isinstance(tokens, int) and isinstance(limit, int):
+            self._learn(backend, pictures, tokens)
+            with self._lock:
+                self._limits[backend] = limit
+
+    def fits(self, backend: str, pictures: int, limit: int | None = None) -> bool | None:
+        """Whether so many pictures surely have room in the model's context; ``None`` while nothing is known.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Tokens of a prompt at most, if somebody knows; one learned from a refusal counts before it.
+        """
+        with self._lock:
+            room, tokens = self._limits.get(backend, limit), self._tokens.get(backend)
+        return None if room is None or tokens is None else tokens * pictures <= room
+
+    def _learn(self, backend: str, pictures: int, tokens: int) -> None:
+        # The prompt's words count too, so the answer with most pictures says best what one takes.
+        with self._lock:
+            self._tokens[backend] = min(self._tokens.get(backend, float("inf")), tokens / pictures)
 
     def _write(self) -> None:
         if self._file is None:

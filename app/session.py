@@ -285,7 +285,7 @@ class Workspace:
         return self._pace.seconds(self._answering(owner), pictures)
 
     def has_room(self, owner: str, pictures: int) -> bool | None:
-        """Whether so many pictures fit into the model's context; ``None`` while that is not known."""
+        """Whether so many pictures surely fit into the model's context; ``None`` while nothing is known."""
         return self._pace.fits(self._answering(owner), pictures, self._prompt_limit)
 
     # --- history ----------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ class _Slides:
                 choices.setdefault(columns * rows, {
                     "grid": most, "columns": columns, "rows": rows, "pictures": facts["pictures"],
                     "magnification": facts["parts_magnification"], "seconds": seconds,
+                    "fits": self._workspace.has_room(owner, facts["pictures"]),
                 })  # fmt: skip
         return JSONResponse({"choices": list(choices.values())})
 

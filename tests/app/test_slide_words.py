@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.reading_pace import ReadingPace
+from app.reading_pace import ReadingPace, prompt_limit
 from app.slide_words import slide_words
 
 FACTS = {
@@ -85,3 +85,22 @@ def test_a_damaged_file_is_measured_anew(damage, tmp_path):
     pace = ReadingPace(file)
     pace.note("model", 1, USAGE)
     assert pace.seconds("model", 2) == pytest.approx(6)
+
+
+def test_room_is_known_from_the_model_and_from_refusals(tmp_path):
+    """Tokens of a picture are learned from prompts; the limit from the folder's config, or a refusal."""
+    (tmp_path / "config.json").write_text(
+        '{"text_config": {"max_position_embeddings": 2048}}', encoding="utf-8"
+    )
+    limit = prompt_limit(str(tmp_path))
+    assert limit == 2016
+    assert prompt_limit("no/such/folder") is None
+    pace = ReadingPace()
+    assert pace.fits("model", 13, limit) is None
+    pace.note("model", 1, USAGE | {"prompt_tokens": 200})
+    assert pace.fits("model", 10, limit) is True
+    assert pace.fits("model", 13, limit) is False
+    assert pace.fits("model", 13) is None
+    pace.refused("model", 13, 2067, 2016)
+    assert pace.fits("model", 12) is True, "what one picture takes is told best by many"
+    assert pace.fits("model", 13) is False

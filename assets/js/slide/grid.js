@@ -10,11 +10,12 @@ import { describeSlide, powerText } from "./words.js";
 export async function gridDialog(view, slide) {
   const { choices } = await json(`slides/${view.slide}/grid?view=${encodeURIComponent(JSON.stringify({ ...view, grid: 0 }))}`);
   if (!choices.length) { notice(t("ui.grid_needless"), "note"); return null; }
-  const label = ({ columns, rows, magnification, pictures, seconds }) => [
+  const label = ({ columns, rows, magnification, pictures, seconds, fits }) => [
     t("ui.grid_parts", { columns, rows }),
     magnification === null ? null : powerText(magnification),
     t("ui.grid_pictures", { count: pictures }),
     seconds === null ? t("ui.grid_time_unknown") : timeText(seconds),
+    fits === false ? t("ui.grid_no_room") : null,
   ].filter(Boolean);
   const options = choices.map((choice, at) => {
     const input = el("input", { type: "radio", name: "grid", value: String(choice.grid), checked: at === 0 });
