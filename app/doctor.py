@@ -107,6 +107,22 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / _GB
     level: Level = "ok" if free >= 1 else "warning"
     yield Finding(level, "cli.doctor_disk", {"free": f"{free:.0f}", "location": folder})
+    yield _encryption(settings)
+
+
+def _encryption(settings: Settings) -> Finding:
+    """Say whether what is kept is encrypted; a disk that is itself encrypted cannot be told from here."""
+    from app.encryption.envelope import Envelope
+    from app.encryption.errors import EncryptionError
+    from app.encryption.keyring import key_of
+
+    if Envelope.read(settings.folder) is None:
+        return Finding("ok", "cli.doctor_not_encrypted")
+    try:
+        key_of(settings.folder)
+    except EncryptionError as error:
+        return Finding("failed", error.key, error.values)
+    return Finding("ok", "cli.doctor_encrypted")
 
 
 def _several_users(settings: Settings) -> Iterator[Finding]:

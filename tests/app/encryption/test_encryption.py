@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pydicom.data
 import pytest
 
 from app.cli import run
+from app.doctor import _data_folder, report
 from app.encryption import conversion
 from app.encryption.conversion import rekey, turn_off, turn_on
 from app.encryption.envelope import ENVELOPE, Envelope, Secret, make_key_file, read_key_file
@@ -45,11 +47,12 @@ OTHER = Secret("key file", bytes(32))
 
 
 @pytest.fixture(autouse=True)
-def own_keyring():
+def own_keyring(settings: Settings):
     """Whatever a test lets the process know is forgotten after it."""
     keyring.ask(lambda _: KEY)
     yield
     keyring.ask(lambda _: None)
+    shutil.rmtree(settings.uploads_folder, ignore_errors=True)  # in memory, outside of the test's folder
 
 
 @pytest.fixture
@@ -74,6 +77,10 @@ def reopened(workspace: Workspace, settings: Settings) -> Workspace:
     """Open the folder anew, as another process would."""
     store = HistoryStore.open(settings.database_path)
     return Workspace(settings, store, workspace._backend, workspace.model, workspace._intake)
+
+
+def doctor_says(settings: Settings) -> str:
+    return report(list(_data_folder(settings)), "en")
 
 
 def readable(folder: Path) -> list[str]:
@@ -289,6 +296,9 @@ def test_the_command(settings, tmp_path, capsys, monkeypatch):
     assert run(["encryption", "on", *folder, *inside, "--language", "en"]) == 1
     assert not (settings.folder / "key").exists()
     assert run(["encryption", "on", *folder, *key, "--language", "ar"]) == 0
+    assert "the key given opens them" in doctor_says(settings)
+    keyring.ask(lambda _: OTHER)
+    assert "not its key file" in doctor_says(settings)
     assert "مشفَّر" in capsys.readouterr().out
     assert (tmp_path / "key").stat().st_mode & 0o077 == 0
     assert run(["history", "verify", *folder, "--language", "en"]) == 1
