@@ -21,7 +21,7 @@ from app.help_texts import language_asked, speak
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
-from app.slides_command import add_slide_command, slide_pixels
+from app.slides_command import add_slide_command, slide_pixels, words_of_slide
 from app.studies import add_commands as add_study_commands
 from app.users_command import add_users_commands
 from app.view_flags import add_measure_command, add_view_flags, opened_view
@@ -247,16 +247,18 @@ def _ask(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from i18n.catalogue import Catalogue
     from viewers.view import render
 
-    pixels = slide_pixels(options)
+    pixels, words = slide_pixels(options), ""
     if pixels is None:
         with opened_view(settings, options) as (image, view):
             pixels = render(image, view)
+    else:
+        words = words_of_slide(options, options.question)
     # one answer needs no second process
     backend, model = open_backend(replace(settings, model_process=False))
     backend.wait()
     if model.is_demonstration:
         print(Catalogue().text("app.demo_notice", language), file=sys.stderr)
-    message = Message.of("user", ImagePart(pixels), options.question)
+    message = Message.of("user", ImagePart(pixels), words + options.question)
     try:
         for text in _answer_texts(backend, settings, message):
             print(text, end="", flush=True)

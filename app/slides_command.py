@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from viewers.slide import Slide
 
-__all__ = ["add_slide_command", "slide_pixels"]
+__all__ = ["add_slide_command", "slide_pixels", "words_of_slide"]
 
 
 def add_slide_command(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -137,3 +137,26 @@ def _drawn(slide: Slide, region: Any, level: int | None) -> NDArray[np.uint8]:
     chosen = slide.levels[level]
     sides = [max(1, int(side // chosen.downsample)) for side in (region.width, region.height)]
     return slide.read_region((region.x, region.y), level, SizePx(*sides))
+
+
+def words_of_slide(options: argparse.Namespace, question: str) -> str:
+    """Say what the model is told with a picture of :func:`slide_pixels`; empty when the file is no slide.
+
+    Nothing is said of the pixels of a level that was named: they are not what the page would show the model.
+    """
+    from app.slide_words import slide_words
+    from i18n.text import language_of
+    from viewers.geometry import Region
+    from viewers.openers import is_slide, open_slide
+    from viewers.slide_files import may_be_slide
+    from viewers.slide_view import SlideView, describe_on
+
+    path = options.image
+    if getattr(options, "level", None) is not None or not (path.is_dir() or may_be_slide(path)):
+        return ""
+    if not is_slide(path):
+        return ""
+    with open_slide(path) as slide:
+        whole = Region(0, 0, slide.size.width, slide.size.height)
+        view = SlideView("", Region(*options.region) if options.region else whole)
+        return slide_words(describe_on(slide, view), language_of(question)) + "\n"

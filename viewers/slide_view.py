@@ -30,6 +30,7 @@ __all__ = [
     "MODEL_PX",
     "MOST_PARTS",
     "SlideView",
+    "describe_on",
     "describe_slide_view",
     "draw_region",
     "render_slide",
@@ -241,6 +242,11 @@ def describe_slide_view(slide: Slide, view: SlideView) -> dict[str, Any]:
     """
     if view.slide != slide.digest:
         raise ViewMismatchError(found=view.slide[:12], expected=slide.digest[:12])
+    return describe_on(slide, view)
+
+
+def describe_on(slide: Slide, view: SlideView) -> dict[str, Any]:
+    """Say the same as :func:`describe_slide_view`, without asking for the slide's digest."""
     check_region(slide, view.region)
     from viewers.slide_grid import plan_grid
 

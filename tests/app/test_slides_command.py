@@ -105,3 +105,20 @@ def test_what_is_no_slide(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["vendor"] == "picture"
     assert run(["render", str(tmp_path / "p.png"), str(tmp_path / "out.png")]) == 0
     assert np.array_equal(picture(tmp_path / "out.png"), made.tissue(50, 40))
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("What is this?", "10×, 499 µm × 499 µm"), ("ما هذا النسيج؟", "10×، \u2066499 × 499\u2069 ميكرومتر")],
+)
+def test_a_question_on_the_command_line_carries_magnification_and_microns(
+    question, said, monkeypatch, capsys
+):
+    """The model is told the same as from the page, in the question's language."""
+    monkeypatch.setenv("BIMEDIX2_BACKEND", "scripted")
+    assert run(["ask", str(REAL), question, "--region", "100,100,1000,1000"]) == 0
+    told = capsys.readouterr().out
+    assert said.replace("\u2066", "").replace("\u2069", "") in told.replace("\u2066", "").replace(
+        "\u2069", ""
+    )
+    assert question in told
