@@ -36,7 +36,8 @@ export function mountViewer(element) {
   };
 
   const open = async (files, hasFolder) => {
-    if (!files.length || reading) return;
+    if (!files.length) return;
+    if (reading) { notice(t("ui.still_reading"), "note"); return; }
     reading = new AbortController();
     const cancel = box.querySelector(".progress-cancel");
     try {

@@ -157,6 +157,9 @@ def test_time_left_of_a_slow_upload(open_page, media, locale):
     with held(page, "**/studies/*/files"):
         page.set_input_files("#viewer .folder", str(media))
         expect(page.locator("#viewer .progress-text")).to_be_visible()
+        page.set_input_files("#viewer .file", str(media / "DICOMDIR"))
+        expect(page.locator(".notice")).to_have_text(TEXT("ui.still_reading", locale))
+        page.locator(".notice .tool").click()
         page.locator("#viewer .progress-cancel").click()
         expect(page.locator("#viewer .progress")).to_be_hidden()
         expect(page.locator(".notice")).to_have_text(TEXT("ui.study_cancelled", locale))
