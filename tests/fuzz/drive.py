@@ -50,14 +50,13 @@ def attempt(target: str, number: int, folder: Path) -> str | None:
     return None
 
 
-def _work(target: str, numbers: range, at: object, pipe: object) -> None:
+def _work(target: str, numbers: range, at: object, pipe: object, home: Path) -> None:
     # in a run of all tests there are gigabytes of libraries already: no thread could be started under less
     limit = psutil.Process().memory_info().vms + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain there
-    home = Path(tempfile.mkdtemp(prefix="bimedix2-fuzz-", dir=_memory()))
     try:
         for number in numbers:
             at.value = number
@@ -69,7 +68,6 @@ def _work(target: str, numbers: range, at: object, pipe: object) -> None:
                 pipe.send((number, what))
         at.value = numbers.stop
     finally:
-        shutil.rmtree(home, ignore_errors=True)
         pipe.close()
 
 
@@ -86,11 +84,15 @@ def fuzz(target: str, numbers: range) -> list[Found]:
     while start < numbers.stop:
         at = context.Value("q", start, lock=False)
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(target, range(start, numbers.stop), at, theirs))
+        # Deleted here: a process that dies leaves what it was given.
+        home = Path(tempfile.mkdtemp(prefix="bimedix2-fuzz-", dir=_memory()))
+        part = range(start, numbers.stop)
+        process = context.Process(target=_work, args=(target, part, at, theirs, home))
         process.start()
         theirs.close()
         ended = _watch(process, at, ours, target, found)
         process.join()
+        shutil.rmtree(home, ignore_errors=True)
         if at.value >= numbers.stop and process.exitcode == 0:
             break
         found.append(Found(target, at.value, ended or f"the process ended with {process.exitcode}"))
