@@ -225,7 +225,7 @@ def test_shaping_keeps_every_visible_character(text, base):
 
 
 def test_our_fonts_draw_every_shape():
-    """Each joined letter, digit and sign of the table's drawn lines is in a font we ship, and is not a box."""
+    """Each joined letter, digit and sign of the drawn lines is in a font we ship, but for three."""
     folder = Path(__file__).parents[2] / "assets" / "fonts"
     # pen by pen, as a library without a shaping engine draws: one glyph for one character
     fonts = [
@@ -242,6 +242,6 @@ def test_our_fonts_draw_every_shape():
     needed = {character for row in GOLDEN for character in row["visual"] if not character.isspace()}
     pairs = list(zip(fonts, missing, strict=True))
     boxes = {sign for sign in needed if all(drawn(font, sign) in {box, (0, 0)} for font, box in pairs)}
-    # signs the family lacks: a browser takes them from the system, who draws without one needs a second font
+    # the family lacks these: a browser takes them from the system, who draws without one needs another font
     assert boxes == set("≥±µ")
     assert len(needed) > 150
