@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -386,3 +387,37 @@ def test_an_image_of_few_rows_keeps_its_colours(folders: Any, name: str) -> None
         values = loaded.pixel_values(ImagePart(pixels))
         red, green, blue = values.reshape(-1, 3, *values.shape[-2:])[0].mean((1, 2)).tolist()
         assert red > green > blue
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_answers_written_together_are_those_written_alone(folders: Any, name: str) -> None:
+    """Several conversations of different lengths go through the layers together, windows and all."""
+    loaded = load(folders(name), CPU)
+    asked = [[Message.of("user", WIDE, "word " * count)] for count in (1, 4, 9)]
+    alone = [answer(LocalBackend(loaded), messages)[0] for messages in asked]
+
+    backend = LocalBackend(loaded)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = [text for text, _ in pool.map(lambda messages: answer(backend, messages), asked)]
+    assert together == alone
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_int8_on_the_cpu_opens_every_family(folders: Any, name: str) -> None:
+    """Its answers need not be the same ones, but are written, and their logits are near."""
+    import torch
+
+    small = load(folders(name), LoadOptions(device="cpu", quantisation="cpu-int8"))
+    whole = load(folders(name), CPU)
+    messages = CONVERSATIONS["one question"]
+    images = {image.digest: image for message in messages for image in message.images}
+    found = []
+    for loaded in (small, whole):
+        backend = LocalBackend(loaded)
+        rendered = loaded.renderer.render(messages)
+        with torch.inference_mode():
+            embedded = backend._device.embed_prompt(rendered, images, 0, len(rendered.ids))
+            logits = backend._device.logits(embedded, KeyValueState())
+        found.append(logits[torch.isfinite(logits)])
+        assert answer(backend, messages)[1].usage.completion_tokens
+    assert torch.nn.functional.cosine_similarity(found[0], found[1], dim=0) > 0.98
