@@ -476,7 +476,13 @@ def test_arguments_that_cannot_cross_are_told() -> None:
 
 def test_a_question_that_cannot_cross_is_told(shared: ProcessBackend) -> None:
     """The reader gets an error at once, and the next question works."""
-    message = Message("user", (TextPart(threading.Lock()),))  # type: ignore[arg-type]
+
+    class Stuck(str):
+        """A text no other process can make."""
+
+        __slots__ = ()
+
+    message = Message("user", (TextPart(Stuck("fine?")),))
     with pytest.raises(AnswerFailedError, match="pickle"):
         list(shared.stream([message], OPTIONS))
 
