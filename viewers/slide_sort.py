@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from viewers.errors import OpenError
 from viewers.limits import Limits
+from viewers.openers.source import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["group_slides", "sort_slides"]
-
-_NAMES_OTHERS: Final = frozenset({".mrxs", ".vms", ".vmu"})
 
 
 def group_slides(paths: Sequence[Path], limits: Limits) -> tuple[list[list[Path]], list[Path]]:
@@ -37,7 +36,7 @@ def group_slides(paths: Sequence[Path], limits: Limits) -> tuple[list[list[Path]
     OSError
         If a file cannot be read.
     """
-    groups = [_with_companions(path, paths) for path in paths if path.suffix.lower() in _NAMES_OTHERS]
+    groups = [_with_companions(path, paths) for path in paths if path.suffix.lower() in MAIN]
     taken = {path for group in groups for path in group}
     left = [path for path in paths if path not in taken]
     series: dict[str, list[Path]] = {}

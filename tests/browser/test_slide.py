@@ -183,6 +183,14 @@ def test_a_slide_of_several_files_opens_from_a_folder(open_page, kind, tmp_path)
     expect(page.locator("#chat .answer").last).to_contain_text("1 image(s)")
 
 
+def test_a_slide_without_its_files_says_what_is_missing(open_page, tmp_path):
+    """The main file of an MRXS slide, chosen alone, is not shown as the small picture it is."""
+    page = open_page()
+    page.set_input_files("#viewer .file", str(vendors.write_mirax(tmp_path)))
+    expect(page.locator("#notices")).to_contain_text("incomplete", timeout=30_000)
+    assert page.evaluate(VIEW) is None
+
+
 def test_two_slides_and_several_regions_in_one_conversation(open_page, tmp_path):
     """Each question keeps its own place; every link flies back to its slide and region, in any order."""
     page = open_page()

@@ -41,10 +41,8 @@ def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None)
     OSError
         If a file cannot be read.
     """
-    from viewers.openers.source import find_source
-
     limits = limits or Limits()
-    source = find_source(Path(given) if isinstance(given, str) else given, limits)
+    source = _found(given, limits)
     refused: UnsupportedImageError | None = None
     for name in OPENERS:
         opener = import_module(f"viewers.openers.{name}")
@@ -86,10 +84,20 @@ def examine(given: Path | str | Sequence[Path], limits: Limits | None = None) ->
     ------
     OpenError, OSError
     """
-    from viewers.openers.source import find_source
-
     limits = limits or Limits()
-    return _is_slide(find_source(Path(given) if isinstance(given, str) else given, limits), limits)
+    return _is_slide(_found(given, limits), limits)
+
+
+def _found(given: Path | str | Sequence[Path], limits: Limits) -> Source:
+    """Find the file to open first; one that names others is complete, never just the picture it may be."""
+    from viewers.openers.source import MAIN, find_source
+
+    source = find_source(Path(given) if isinstance(given, str) else given, limits)
+    if source.paths[0].suffix.lower() in MAIN:
+        from viewers.openers.vendor import companions
+
+        companions(source.paths[0])
+    return source
 
 
 def _is_slide(source: Source, limits: Limits) -> bool:

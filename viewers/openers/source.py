@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from viewers.limits import Limits
 
-__all__ = ["Source", "find_source"]
+__all__ = ["MAIN", "Source", "find_source"]
 
 _HEAD: Final = 4096
-_MAIN: Final = (".mrxs", ".vms", ".vmu")
+MAIN: Final = (".mrxs", ".vms", ".vmu")
 """Ends of names of files that name others beside them."""
 
 
@@ -75,7 +75,7 @@ def find_source(given: Path | Sequence[Path], limits: Limits) -> Source:
     paths = [path for item in several for path in (_below(item, limits) if item.is_dir() else [item])]
     if not paths:
         raise NotAnImageError(found="0 files")
-    main = next((path for path in paths if path.suffix.lower() in _MAIN), None)
+    main = next((path for path in paths if path.suffix.lower() in MAIN), None)
     if main is not None:
         return Source((main, *(path for path in paths if path != main)))
     dicom = [path for path in paths if Source((path,)).is_dicom] if len(paths) > 1 else []

@@ -38,7 +38,7 @@ async function walk(entry, parent, files) {
 
 /** Whether files belong together: a folder, an archive, or several DICOM files. */
 export async function isStudy(files, hasFolder) {
-  if (hasFolder || (files.length > 1 && files.some(({ path }) => NAMES_OTHERS.test(path)))) return true;
+  if (hasFolder || files.some(({ path }) => NAMES_OTHERS.test(path))) return true; // even alone: its name says what is missing
   const heads = await Promise.all(files.slice(0, 50).map(({ file }) => file.slice(0, 132).arrayBuffer()));
   const starts = (bytes, at, text) => [...text].every((letter, index) => bytes[at + index] === letter.charCodeAt(0));
   const kinds = heads.map((head) => { const bytes = new Uint8Array(head); return starts(bytes, 128, "DICM") ? "dicom" : starts(bytes, 0, "PK\x03\x04") ? "archive" : "other"; });

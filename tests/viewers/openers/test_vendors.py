@@ -104,3 +104,13 @@ def test_a_cut_index_is_a_named_error(tmp_path):
     index.write_bytes(index.read_bytes()[:48])
     with pytest.raises(CorruptHeaderError):
         open_slide(path)
+
+
+@pytest.mark.parametrize("kind", ["mirax", "hamamatsu vms"])
+def test_a_main_file_alone_is_no_picture(kind, tmp_path):
+    """What MIRAX's main file is by itself, a small JPEG, is not shown in the slide's place."""
+    path = WRITERS[kind](_made(tmp_path / "given"))
+    alone = path.rename(tmp_path / path.name)
+    with pytest.raises(MissingCompanionError):
+        open_slide(alone)
+    assert not is_slide(alone)
