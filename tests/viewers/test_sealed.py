@@ -86,7 +86,7 @@ def _changed(data, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    (
+    [
         "magic",
         "version",
         "length",
@@ -98,7 +98,7 @@ def _changed(data, kind):
         "a block less",
         "empty",
         "a head",
-    ),
+    ],
 )
 def test_what_is_not_as_written_is_found(long_file, tmp_path, kind):
     """Changed, exchanged, cut or left out: an error, never other bytes."""
