@@ -7,6 +7,7 @@ every layout; a folder's own chat template is followed by :mod:`engine.template`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class ImageSlot:
     """Read as one whole picture although alone it would be read in tiles as well."""
 
 
-class Writer:
+class Writer(ABC):
     """Collects ids, image slots and the loss mask piece by piece."""
 
     def __init__(self, renderer: PromptRenderer, answer_ids: Mapping[str, Sequence[int]]) -> None:
@@ -69,25 +70,9 @@ class Writer:
         """Write plain text; nothing in it becomes a control token."""
         self._put(self._renderer.encode(text), learned=learned)
 
+    @abstractmethod
     def write(self, messages: Sequence[Message], *, for_training: bool) -> None:
         """Write a whole conversation, with the header of an answer behind it unless it is to be learned."""
-        self.begin(has_system=messages[0].role == "system")
-        for message in messages:
-            self.message(message)
-        if not for_training:
-            self.open_answer()
-
-    def begin(self, *, has_system: bool) -> None:
-        """Write what stands before the first message, a system message of the layout's own included."""
-        raise NotImplementedError
-
-    def message(self, message: Message) -> None:
-        """Write a message."""
-        raise NotImplementedError
-
-    def open_answer(self) -> None:
-        """Write the header of an answer."""
-        raise NotImplementedError
 
     def image(self, image: ImagePart, *, coarse: bool = False) -> None:
         """Write an image, as many tokens as it fills."""
@@ -101,7 +86,31 @@ class Writer:
         self._put(self._renderer.encode(text) if known is None else known, learned=True)
 
 
-class Llama3Writer(Writer):
+class TurnWriter(Writer):
+    """Writes a conversation one message after the other."""
+
+    def write(self, messages: Sequence[Message], *, for_training: bool) -> None:
+        """Write a whole conversation, with the header of an answer behind it unless it is to be learned."""
+        self.begin(has_system=messages[0].role == "system")
+        for message in messages:
+            self.message(message)
+        if not for_training:
+            self.open_answer()
+
+    @abstractmethod
+    def begin(self, *, has_system: bool) -> None:
+        """Write what stands before the first message, a system message of the layout's own included."""
+
+    @abstractmethod
+    def message(self, message: Message) -> None:
+        """Write a message."""
+
+    @abstractmethod
+    def open_answer(self) -> None:
+        """Write the header of an answer."""
+
+
+class Llama3Writer(TurnWriter):
     """Llama 3's layout, see the module's head."""
 
     def begin(self, *, has_system: bool) -> None:
@@ -141,7 +150,7 @@ class Llama3Writer(Writer):
         self.control(_END_OF_TURN)
 
 
-class Phi3Writer(Writer):
+class Phi3Writer(TurnWriter):
     r"""Phi-3's layout: ``<|{role}|>\n{text}<|end|>\n``, an image before its text and a line feed after it.
 
     The released program cuts the prompt at the images and tokenises each piece alone, so that whatever the

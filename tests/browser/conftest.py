@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,15 @@ import pytest
 from playwright.sync_api import Error, Page, Route, expect, sync_playwright
 from pydicom.data import get_testdata_file
 
+from app.accounts.store import AccountStore
+from app.history.database import Database
 from i18n.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
+PASSWORD = "four words make sense"  # noqa: S105 - of accounts made here
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -104,6 +107,18 @@ def start_server(folder: Path, **settings: str) -> Server:
 def server(tmp_path_factory):
     """One server for all tests that do not restart it; each browser context is a visitor of its own."""
     started = start_server(tmp_path_factory.mktemp("server"), OWNERSHIP="visitor")
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def users_server(tmp_path_factory):
+    """Serve the page to people who sign in: a clinician, a reviewer, an administrator."""
+    folder = tmp_path_factory.mktemp("users")
+    with closing(Database.open(folder / "data" / "history.sqlite3")) as database:
+        for name, role in (("amal", "clinician"), ("rita", "reviewer"), ("root", "administrator")):
+            AccountStore(database).add(name, role, PASSWORD, must_change=False)
+    started = start_server(folder, OWNERSHIP="users")
     yield started
     started.stop()
 

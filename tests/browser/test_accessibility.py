@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
 from playwright.sync_api import expect
 
-from app.accounts.store import AccountStore
-from app.history.database import Database
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, from_menu, held, start_server
+from tests.browser.conftest import PASSWORD, ask, from_menu, held
 from tests.browser.made import series
 from tests.browser.test_study import drag, open_folder, press
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 SLIDE = Path(__file__).parents[1] / "data" / "cmu_small_region.svs"
-PASSWORD = "four words make sense"  # noqa: S105 - of accounts made here
 TEXT = Catalogue().text
 RULES = "axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })"
 AT_ONCE = """() => {
@@ -153,7 +149,7 @@ def test_a_study_on_its_way(open_page, folder, locale):
 
 @both_languages
 def test_slide(open_page, locale):
-    """A whole slide with a marked region."""
+    """A whole slide with a marked region, the choice of a grid, a point."""
     page = open_page(locale=locale)
     page.set_input_files("#viewer .file", str(SLIDE))
     expect(page.locator("#viewer .slide-scale span")).to_contain_text("m")
@@ -161,18 +157,12 @@ def test_slide(open_page, locale):
     check("slide")
     page.locator("#viewer .slide-map").press("Enter")
     check("region of a slide")
-
-
-@pytest.fixture(scope="module")
-def users_server(tmp_path_factory):
-    """Serve the page to people who sign in."""
-    folder = tmp_path_factory.mktemp("users")
-    with closing(Database.open(folder / "data" / "history.sqlite3")) as database:
-        for name, role in (("amal", "clinician"), ("rita", "reviewer"), ("root", "administrator")):
-            AccountStore(database).add(name, role, PASSWORD, must_change=False)
-    started = start_server(folder, OWNERSHIP="users")
-    yield started
-    started.stop()
+    page.locator("#viewer .slide-map").press("g")
+    expect(page.locator("dialog .grid-choice").first).to_be_visible()
+    check("grid of a slide")
+    page.keyboard.press("Escape")
+    page.locator("#viewer .slide-map").press("p")
+    check("point on a slide")
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "ar-SA"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -12,12 +11,9 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 
-from app.accounts.store import AccountStore
-from app.history.database import Database
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, outside, start_server, upload
+from tests.browser.conftest import PASSWORD, ask, outside, upload
 
-PASSWORD = "four words make sense"  # noqa: S105 - of accounts made here
 HOSTILE = [
     '<img src=x onerror="document.documentElement.dataset.hit=1">',
     "<svg/onload=document.documentElement.dataset.hit=1>",
@@ -30,18 +26,6 @@ HOSTILE = [
     "'\"><iframe src=https://elsewhere.example></iframe>",
     "\u202e<b>evil</b>\u2066 &lt;b&gt; %3Cscript%3E",
 ]
-
-
-@pytest.fixture(scope="module")
-def users_server(tmp_path_factory):
-    """Serve the page to people who sign in."""
-    folder = tmp_path_factory.mktemp("users")
-    with closing(Database.open(folder / "data" / "history.sqlite3")) as database:
-        for name, role in (("amal", "clinician"), ("rita", "reviewer"), ("root", "administrator")):
-            AccountStore(database).add(name, role, PASSWORD, must_change=False)
-    started = start_server(folder, OWNERSHIP="users")
-    yield started
-    started.stop()
 
 
 @pytest.fixture
