@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.deidentify_command import add_commands as add_deidentify_commands
 from app.encryption_command import add_encryption_commands, unlock_by
-from app.help_texts import language_asked, speak
+from app.help_texts import language_asked, speaking
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
@@ -38,8 +38,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     language = _environment_language()
     parser = build_parser()
-    speak(parser, language_asked(arguments, language))
-    options = parser.parse_args(arguments)
+    with speaking(parser, language_asked(arguments, language)):
+        options = parser.parse_args(arguments)
     try:
         settings = load_settings(file=options.config, flags=_settings_flags(options))
         language = settings.language if settings.language != "auto" else language

@@ -8,13 +8,13 @@ knows no Arabic. Nothing here runs for an English terminal.
 from __future__ import annotations
 
 import argparse
-import gettext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["language_asked", "speak", "texts_of"]
+__all__ = ["language_asked", "speaking", "texts_of"]
 
 
 def language_asked(arguments: Sequence[str], otherwise: str) -> str:
@@ -27,12 +27,11 @@ def language_asked(arguments: Sequence[str], otherwise: str) -> str:
     return otherwise
 
 
-def speak(parser: argparse.ArgumentParser, language: str) -> None:
-    """Put a parser's texts, and argparse's own, into a language."""
-    # module attributes: argparse offers no other way to another language than files of gettext
-    own: Any = argparse
-    own._, own.ngettext = gettext.gettext, gettext.ngettext
+@contextmanager
+def speaking(parser: argparse.ArgumentParser, language: str) -> Iterator[None]:
+    """Put a parser's texts into a language, and argparse's own for as long as the block lasts."""
     if language == "en":
+        yield
         return
     from i18n.catalogue import Catalogue
 
@@ -40,10 +39,17 @@ def speak(parser: argparse.ArgumentParser, language: str) -> None:
     spoken = {
         english: tables[language][key] for key, english in tables["en"].items() if key.startswith("help.")
     }
-    own._ = lambda text: _said(spoken, text)
-    own.ngettext = lambda one, more, count: spoken.get(one, one if count == 1 else more)
     for part, name in _places(parser):
         setattr(part, name, spoken.get(getattr(part, name), getattr(part, name)))
+    # module attributes: argparse offers no other way to another language than files of gettext
+    own: Any = argparse
+    before = own._, own.ngettext
+    own._ = lambda text: _said(spoken, text)
+    own.ngettext = lambda one, more, count: spoken.get(one, one if count == 1 else more)
+    try:
+        yield
+    finally:
+        own._, own.ngettext = before
 
 
 def _said(spoken: Mapping[str, str], text: str | None) -> str | None:

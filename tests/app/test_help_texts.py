@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from app.cli import build_parser
-from app.help_texts import language_asked, texts_of
+from app.help_texts import language_asked, speaking, texts_of
 from i18n.catalogue import Catalogue
 
 
@@ -21,8 +21,15 @@ def test_every_text_of_the_parser_is_in_the_catalogue():
     assert len(found) > 90
 
 
+def test_another_language_lasts_no_longer_than_the_block():
+    """A parser made afterwards speaks English again."""
+    with speaking(build_parser(), "ar"):
+        pass
+    assert texts_of(build_parser()) <= set(Catalogue().table("en").values())
+
+
 def said(*arguments, language="ar"):
-    """Run a process of its own, since argparse then speaks so for its whole life; returns what it writes."""
+    """Run the command as a process of its own; returns what it writes."""
     command = [sys.executable, "-m", "app", *arguments]
     environment = {"LANG": "ar_SA.UTF-8" if language == "ar" else "C.UTF-8", "PYTHONIOENCODING": "utf-8",
                    "PATH": "/usr/bin:/bin"}  # fmt: skip
