@@ -116,6 +116,7 @@ def run() -> tuple[str, list[Row]]:
     """Measure in a browser of 1400 x 900."""
     home = Path(tempfile.mkdtemp(prefix="bimedix2-bench-"))
     server = start_server(home)
+    (home / "readers").mkdir()
     readers = start_server(home / "readers", OWNERSHIP="visitor")
     try:
         large_series(home / "series", _SLICES, _SIDE)

@@ -9,6 +9,7 @@ plain picture before anything is measured.
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,9 +23,12 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from tests.benchmarks.table import Row, alternate
 from viewers.intake import browser_frame, open_image
 from viewers.store import load, save
+from viewers.study import read_studies
 from viewers.view import default_view, render, render_png
 from viewers.window import build_lut
 
+_BURST = 5
+"""Calls in a row, as of somebody who looks through files."""
 CT = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
 
 
@@ -36,8 +40,12 @@ def run() -> tuple[str, list[Row]]:
     try:
         for side, noise, width, rounds in ((512, 5, 400, 15), (2048, 20, 4096, 5)):
             path = home / f"{side}.dcm"
-            path.write_bytes(_enlarged(side, noise, width))
-            rows += _measured(path, side, rounds)
+            content = _enlarged(side, noise, width)
+            path.write_bytes(content)
+            rows += [
+                *_measured(path, side, rounds),
+                _of_a_series(home / f"series-{side}", content, side, rounds),
+            ]
     finally:
         shutil.rmtree(home)
     return "File to lossless bytes, and windows", rows
@@ -54,13 +62,40 @@ def _measured(path: Path, side: int, rounds: int) -> list[Row]:
         (f"DICOM file to 16-bit codes for the page, {size}", lambda: _codes(path)),
         (f"stored image to PNG, {size}", lambda: _stored(folder)),
     ):
-        taken, plain = alternate(ours, lambda: plain_png(path), rounds=rounds)
+        taken, plain = alternate(ours, lambda: plain_png(path), rounds=rounds, burst=_BURST)
         rows.append(Row(name, taken * 1e3, "ms", plain * 1e3, "pydicom"))
     image, dataset = open_image(path), pydicom.dcmread(path)
     view, stored = default_view(image), dataset.pixel_array
-    taken, plain = alternate(lambda: render(image, view), lambda: _window(stored, dataset), rounds=rounds)
+    taken, plain = alternate(
+        lambda: render(image, view), lambda: _window(stored, dataset), rounds=rounds, burst=_BURST
+    )
     rows.append(Row(f"another window, {size}", taken * 1e3, "ms", plain * 1e3, "pydicom"))
     return rows
+
+
+def _of_a_series(folder: Path, content: bytes, side: int, rounds: int) -> Row:
+    """Measure what scrolling costs: a slice of a series whose headers are read, its pixels from its file."""
+    folder.mkdir()
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    paths = [folder / f"{number}.dcm" for number in range(3)]
+    for number, path in enumerate(paths):
+        dataset.InstanceNumber, dataset.SOPInstanceUID = number + 1, pydicom.uid.generate_uid()
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.ImagePositionPatient = [0, 0, 5 * number]
+        dataset.save_as(path)
+    turns, others = itertools.cycle(range(3)), itertools.cycle(paths)
+    reader, studies = read_studies(folder)
+    with reader:
+        image = studies[0].series[0].open()
+
+        def ours() -> bytes:
+            image._frames.clear()
+            return render_png(image, default_view(image, next(turns)))
+
+        taken, plain = alternate(ours, lambda: plain_png(next(others)), rounds=rounds, burst=_BURST)
+    return Row(
+        f"slice of an opened series to PNG, {side} x {side}", taken * 1e3, "ms", plain * 1e3, "pydicom"
+    )
 
 
 def _check_equal(path: Path) -> None:

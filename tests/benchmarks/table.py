@@ -33,16 +33,21 @@ class Row:
 
 
 def alternate(
-    ours: Callable[[], object], plain: Callable[[], object], rounds: int = 5
+    ours: Callable[[], object], plain: Callable[[], object], rounds: int = 5, burst: int = 1
 ) -> tuple[float, float]:
-    """Time two ways in turn, so that a machine that slows down slows both; median seconds of each."""
+    """Time two ways in turn, so that a machine that slows down slows both; median seconds of each.
+
+    Each turn is ``burst`` calls: what is done many times in a row finds its own data in the processor's
+    caches, and not what the other way left there.
+    """
     ours(), plain()
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for call, times in zip((ours, plain), taken, strict=True):
-            began = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - began)
+            for _ in range(burst):
+                began = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - began)
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
