@@ -38,7 +38,7 @@ from app.slides_service import SlidesService
 from app.studies_service import StudiesService
 from engine.errors import EngineError, PromptTooLongError
 from engine.messages import GenerationOptions, ImagePart
-from i18n.text import strip_controls
+from i18n.text import strip_controls, visual_order
 from viewers.errors import ViewerError
 from viewers.image import Origin
 from viewers.limits import Limits
@@ -95,7 +95,7 @@ class Workspace:
         intake: Intake | None = None,
     ) -> None:
         self.settings = settings
-        self._intake = intake or Intake()
+        self._intake = intake or Intake(visual_order=visual_order)
         self.model = model
         self._store = store
         self._backend = backend

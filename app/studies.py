@@ -61,11 +61,15 @@ def read(
     ViewerError, OSError
     """
     from app.pseudonym_key import pseudonym_key
+    from i18n.text import visual_order
     from viewers.limits import Limits
     from viewers.study import read_studies
 
     source.stat()  # a missing source is an error of the operating system that names it
-    reader, studies = read_studies(source, key=pseudonym_key(settings), limits=Limits(graphics=graphics))
+    limits = Limits(graphics=graphics)
+    reader, studies = read_studies(
+        source, key=pseudonym_key(settings), limits=limits, visual_order=visual_order
+    )
     with reader:
         yield studies, reader
 

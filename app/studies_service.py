@@ -20,6 +20,7 @@ from app.pixels import put_pixels
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
 from app.upload_parts import PartWriter
+from i18n.text import visual_order
 from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
 from viewers.measure import measure
@@ -116,7 +117,7 @@ class StudiesService:
         self._files = files
         self._label = label
         self._slides = slides
-        self._intake = intake or Intake()
+        self._intake = intake or Intake(visual_order=visual_order)
         self._uploads: dict[str, StudyUpload] = {}
         self._lock = threading.Lock()
 

@@ -29,6 +29,7 @@ __all__ = [
     "normalise",
     "shape",
     "strip_controls",
+    "visual_order",
     "western_digits",
 ]
 
@@ -213,6 +214,11 @@ def shape(text: str, base_direction: Direction) -> str:
     Unicode Standard Annex #9, rules L2 (reordering) and L4 (mirroring).
     """
     return "\n".join(_visual_line(line, base_direction) for line in text.split("\n"))
+
+
+def visual_order(line: str) -> str:
+    """Put a line into the order it is drawn in: its own direction, measurements kept whole."""
+    return shape(isolate_measurements(line), direction(line) or "ltr")
 
 
 def _visual_line(line: str, base_direction: Direction) -> str:

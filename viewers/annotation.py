@@ -25,7 +25,7 @@ from PIL import ImageDraw, ImageFont
 from viewers.attributes import code, items, numbers, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
     from pydicom import Dataset
@@ -77,8 +77,15 @@ class Surface:
         return max(round((self.area[3] - self.area[1]) / _PART_OF_HEIGHT), _SMALLEST)
 
 
-def drawn_pixels(annotations: Iterable[Dataset], surface: Surface) -> NDArray[np.bool_] | None:
+def drawn_pixels(
+    annotations: Iterable[Dataset], surface: Surface, visual_order: Callable[[str], str]
+) -> NDArray[np.bool_] | None:
     """Draw the graphic and text objects of annotations.
+
+    Parameters
+    ----------
+    visual_order : callable
+        Puts a line of text into the order it is drawn in, its letters joined.
 
     Returns
     -------
@@ -93,7 +100,7 @@ def drawn_pixels(annotations: Iterable[Dataset], surface: Surface) -> NDArray[np
             _draw(pen, item, surface)
         for item in items(annotation, "TextObjectSequence")[: _MOST_OBJECTS - left]:
             left += 1
-            _write(written, item, surface)
+            _write(written, item, surface, visual_order)
     made = np.asarray(picture) > 0
     made |= written
     return made if made.any() else None
@@ -185,9 +192,11 @@ def _between(a: float, b: float, c: float, d: float, t: float) -> float:
     )  # fmt: skip
 
 
-def _write(written: NDArray[np.bool_], item: Dataset, surface: Surface) -> None:
+def _write(
+    written: NDArray[np.bool_], item: Dataset, surface: Surface, visual_order: Callable[[str], str]
+) -> None:
     lines = "\n".join(texts(item, "UnformattedTextValue"))[:_LONGEST].splitlines()
-    marked = [_line(line, surface.text_px) for line in lines if line.strip()]
+    marked = [_line(visual_order(line), surface.text_px) for line in lines if line.strip()]
     box = [
         *_points(item, "BoundingBoxTopLeftHandCorner", "BoundingBoxAnnotationUnits", surface),
         *_points(item, "BoundingBoxBottomRightHandCorner", "BoundingBoxAnnotationUnits", surface),
@@ -215,12 +224,8 @@ def _put(written: NDArray[np.bool_], block: NDArray[np.bool_], x: int, y: int) -
     written[y : y + part.shape[0], x : x + part.shape[1]] |= part
 
 
-def _line(text: str, size: int) -> NDArray[np.bool_]:
-    """One line of text as marked pixels."""
-    from arabic_reshaper import reshape
-    from bidi.algorithm import get_display
-
-    visual = str(get_display(reshape(text)))
+def _line(visual: str, size: int) -> NDArray[np.bool_]:
+    """One line of text, in visual order, as marked pixels."""
     runs = [
         (_font(arabic, size), "".join(run))
         for arabic, run in groupby(visual, key=lambda letter: letter > _LATIN)

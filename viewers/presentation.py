@@ -30,7 +30,7 @@ from viewers.vocabulary import known_name
 from viewers.window import VoiLut, Window, usable_window, window_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from pydicom import Dataset
@@ -78,6 +78,8 @@ class State:
     parsed: ParsedFile = field(repr=False)
     graphics: bool
     """Whether drawings, text and overlays are taken in."""
+    visual_order: Callable[[str], str] = str
+    """Puts a line of text into the order it is drawn in, its letters joined."""
 
     @property
     def images(self) -> frozenset[str]:
@@ -181,7 +183,8 @@ class State:
         """Join annotations and the state's own overlays."""
         if not self.graphics:
             return None
-        made = drawn_pixels(self._of(sop, frame, "GraphicAnnotationSequence"), surface)
+        annotations = self._of(sop, frame, "GraphicAnnotationSequence")
+        made = drawn_pixels(annotations, surface, self.visual_order)
         marked = np.zeros(size[::-1], np.bool_) if made is None else made.copy()
         shutter = integer(self.parsed.dataset, "ShutterOverlayGroup")
         for layer in self._own_overlays():

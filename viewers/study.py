@@ -110,6 +110,8 @@ class StudyReader:
         Indices of files to leave out, with a finding: they harmed an earlier attempt.
     labels : sequence of str
         What their owner calls the sources, where the paths do not say so.
+    visual_order : callable, optional
+        Puts a line of text of a presentation state into the order it is drawn in, its letters joined.
     """
 
     def __init__(
@@ -123,8 +125,10 @@ class StudyReader:
         looking: Callable[[int], None] | None = None,
         skip: Collection[int] = (),
         labels: Sequence[str] = (),
+        visual_order: Callable[[str], str] = str,
     ) -> None:
         self.limits = limits or Limits()
+        self._visual_order = visual_order
         self._key = key or secrets.token_bytes(32)
         self._scratch = Path(tempfile.mkdtemp(prefix="bimedix2-study-", dir=scratch))
         sources = Path(source) if isinstance(source, str) else source
@@ -285,7 +289,8 @@ class StudyReader:
     def _read_states(self) -> list[State]:
         """Presentation states in the order they were found in."""
         parsed = [parsed for _, parsed in sorted(self._states, key=lambda item: item[0])]
-        return [State(n, one, self.limits.graphics) for n, one in enumerate(parsed[:_MOST_STATES], 1)]
+        kept = enumerate(parsed[:_MOST_STATES], 1)
+        return [State(n, one, self.limits.graphics, self._visual_order) for n, one in kept]
 
     def _presented(self, headers: list[Header]) -> list[Header]:
         """Tell the images that presentation states name how they are shown."""
@@ -339,6 +344,7 @@ def read_studies(
     limits: Limits | None = None,
     scratch: Path | None = None,
     progress: Callable[[FileRead], None] | None = None,
+    visual_order: Callable[[str], str] = str,
 ) -> tuple[StudyReader, tuple[Study, ...]]:
     """Read everything; the reader is given back open, to be closed when the series are stored or done with.
 
@@ -347,7 +353,7 @@ def read_studies(
     OpenError, OSError
         As :class:`StudyReader`.
     """
-    reader = StudyReader(source, key=key, limits=limits, scratch=scratch)
+    reader = StudyReader(source, key=key, limits=limits, scratch=scratch, visual_order=visual_order)
     try:
         for read in reader:
             if progress is not None:

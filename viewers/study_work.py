@@ -42,7 +42,11 @@ _MOST_FINDINGS: Final = 200
 """Of one kind, that are told one by one: a folder may hold fifty thousand damaged files."""
 
 
-def store_studies(question: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def store_studies(
+    question: dict[str, Any],
+    tell: Callable[[dict[str, Any]], None],
+    visual_order: Callable[[str], str] = str,
+) -> dict[str, Any]:
     """Read sources and store each series as an image in a folder.
 
     Parameters
@@ -54,6 +58,8 @@ def store_studies(question: dict[str, Any], tell: Callable[[dict[str, Any]], Non
     tell : callable
         Given ``{"at": index, "alone": bool}`` before a file is looked at, and
         ``{"progress": ...}`` of :class:`StudyProgress`.
+    visual_order : callable, optional
+        See :class:`viewers.study.StudyReader`.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def store_studies(question: dict[str, Any], tell: Callable[[dict[str, Any]], Non
     OpenError, OSError
         As :class:`viewers.study.StudyReader`.
     """
-    work = _Work(question, tell)
+    work = _Work(question, tell, visual_order)
     with work.reader:
         return work.done()
 
@@ -73,7 +79,12 @@ def store_studies(question: dict[str, Any], tell: Callable[[dict[str, Any]], Non
 class _Work:
     """One reading of one set of sources."""
 
-    def __init__(self, question: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        question: dict[str, Any],
+        tell: Callable[[dict[str, Any]], None],
+        visual_order: Callable[[str], str],
+    ) -> None:
         self._folder, self._limits = Path(question["folder"]), Limits(**question["limits"])
         self._tell_all, self._telling = tell, threading.Lock()
         self._alone, self._key = bool(question["alone"]), bytes.fromhex(question["key"])
@@ -85,6 +96,7 @@ class _Work:
             labels=question["labels"],
             looking=lambda index: self._tell({"at": index, "alone": self._alone}),
             skip=question["skip"],
+            visual_order=visual_order,
             **({"readers": 1} if self._alone else {}),
         )
         self._found: dict[str, SeriesFound] = {}

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,12 +47,19 @@ class Intake:
     worker_limits : WorkerLimits, optional
     job, study_job : callable, optional
         What the child does with a file, and with a study; must be importable. For tests.
+    visual_order : callable, optional
+        See :class:`viewers.study.StudyReader`; must be importable.
     """
 
     def __init__(
-        self, worker_limits: WorkerLimits | None = None, job: Any = None, study_job: Any = None
+        self,
+        worker_limits: WorkerLimits | None = None,
+        job: Any = None,
+        study_job: Any = None,
+        visual_order: Callable[[str], str] = str,
     ) -> None:
-        jobs = {"image": job or store_image, "study": study_job or store_study}
+        study = study_job or partial(store_study, visual_order=visual_order)
+        jobs = {"image": job or store_image, "study": study}
         self._child = Child(worker_limits or WorkerLimits(), jobs)
         self._lock = threading.Lock()
 
@@ -274,11 +282,13 @@ def store_image(question: dict[str, Any], _tell: object) -> str:
     return image.digest
 
 
-def store_study(question: dict[str, Any], tell: Any) -> dict[str, Any]:
+def store_study(
+    question: dict[str, Any], tell: Any, visual_order: Callable[[str], str] = str
+) -> dict[str, Any]:
     """Read a study and store it; the child's work."""
     from viewers.study_work import store_studies
 
-    return store_studies(question, tell)
+    return store_studies(question, tell, visual_order)
 
 
 _SHARED_LOCK = threading.Lock()

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image as Pillow
 from pydicom.sequence import Sequence
 
+from i18n.text import visual_order
 from tests.viewers.conftest import lut_item
 from tests.viewers.phantoms import write_series
 from tests.viewers.states import (
@@ -37,6 +38,7 @@ from viewers.store import load
 from viewers.study import read_studies
 from viewers.view import View, default_view, presented_view, render
 from viewers.window import Window
+from viewers.worker import Intake
 
 DCMP2PGM = shutil.which("dcmp2pgm")
 KEEPING = Limits(graphics=True)
@@ -52,13 +54,13 @@ def voi(center, width):
 def seen(tmp_path):
     """Return a function that reads files together and opens the first series."""
 
-    def look(*datasets, limits=KEEPING):
+    def look(*datasets, limits=KEEPING, visual_order=str):
         folder = tmp_path / "in"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for number, dataset in enumerate(datasets):
             dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
-        reader, studies = read_studies(folder, key=b"k" * 32, limits=limits)
+        reader, studies = read_studies(folder, key=b"k" * 32, limits=limits, visual_order=visual_order)
         with reader:
             series = studies[0].series[0]
             kept = load(series.keep(tmp_path / "kept"))
@@ -216,6 +218,31 @@ def test_text_is_drawn_upright_and_kept_as_pixels_only(ct, seen, tmp_path):
         95 + first[:, 0].min() : 96 + first[:, 0].max(), first[:, 1].min() : first[:, 1].max() + 1
     ]
     assert _found(written, upright & ~plain, upright)
+
+
+def test_text_is_put_into_visual_order(ct, seen, tmp_path):
+    """Lines are drawn as whoever reads the file orders them; brackets in Arabic open on the right."""
+    line = "(عقدة 5 mm)"
+    wanted = state(
+        ct,
+        SpecificCharacterSet="ISO_IR 192",
+        GraphicLayerSequence=layer(),
+        GraphicAnnotationSequence=Sequence([annotation(text(line, anchor=(20, 20)))]),
+    )
+    ordered, written = (
+        seen(ct, wanted, visual_order=order)[0].presentations(0)[0].drawn
+        for order in (visual_order, lambda _: visual_order(line))
+    )
+    assert visual_order(line)[0] == "("
+    assert visual_order(line)[-1] == ")"
+    assert visual_order(line).index("5 mm") < visual_order(line).index(visual_order("عقدة"))
+    assert np.array_equal(ordered.marked(128, 128), written.marked(128, 128))
+    as_stored = seen(ct, wanted)[0].presentations(0)[0].drawn
+    assert not np.array_equal(ordered.marked(128, 128), as_stored.marked(128, 128))
+    with Intake(visual_order=visual_order) as intake:  # in its process too
+        read = intake.open_study(tmp_path / "in", tmp_path / "child", KEEPING, key=b"k" * 32)
+    there = load(tmp_path / "child" / read.studies[0].series[0].digest).presentations(0)[0].drawn
+    assert np.array_equal(ordered.marked(128, 128), there.marked(128, 128))
 
 
 def _found(pattern, added, shown):
