@@ -113,10 +113,11 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def users_server(tmp_path_factory):
-    """Serve the page to people who sign in: a clinician, a reviewer, an administrator."""
+    """Serve the page to people who sign in: two clinicians, a reviewer, an administrator."""
     folder = tmp_path_factory.mktemp("users")
     with closing(Database.open(folder / "data" / "history.sqlite3")) as database:
-        for name, role in (("amal", "clinician"), ("rita", "reviewer"), ("root", "administrator")):
+        roles = {"amal": "clinician", "badr": "clinician", "rita": "reviewer", "root": "administrator"}
+        for name, role in roles.items():
             AccountStore(database).add(name, role, PASSWORD, must_change=False)
     started = start_server(folder, OWNERSHIP="users")
     yield started

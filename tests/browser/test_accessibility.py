@@ -165,18 +165,18 @@ def test_slide(open_page, locale):
     check("point on a slide")
 
 
-@pytest.mark.parametrize("locale", ["en-GB", "ar-SA"])
-def test_pages_of_several_users(chromium, users_server, locale):
+@pytest.mark.parametrize(("locale", "clinician"), [("en-GB", "amal"), ("ar-SA", "badr")])
+def test_pages_of_several_users(chromium, users_server, locale, clinician):
     """Sign-in with its error, the lock's cover, the account of an administrator, the reviewer's page."""
     context = chromium.new_context(locale=locale, reduced_motion="reduce")
     page = context.new_page()
     check = Checker(page)
     page.goto(users_server.url)
     check("sign in")
-    sign_in(page, "amal", "wrong")
+    sign_in(page, clinician, "wrong")
     expect(page.locator(".error")).not_to_be_empty()
     check("not signed in")
-    sign_in(page, "amal", PASSWORD)
+    sign_in(page, clinician, PASSWORD)
     expect(page.locator(".masthead .user")).to_be_visible()
     ask(page, "A question for the reviewer")
     check("a page with its user")
