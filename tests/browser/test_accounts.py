@@ -146,5 +146,5 @@ def test_hostile_strings_are_text_everywhere(browser_of, users_server, ct_file, 
     assert rita.locator("article :is(a, script, iframe, link)").count() == 0
     assert ran(rita) is None
     root = browser_of("root")
-    expect(root.locator("#users .rows li")).to_have_count(3)
+    expect(root.locator("#users .rows li")).to_have_count(4)
     assert ran(root) is None
