@@ -523,10 +523,9 @@ def test_accounts_of_others(world):
     assert not next(one for one in world.people.accounts.list() if one.name == "amal").disabled
 
 
+@pytest.mark.parametrize("world", ["users"], indirect=True)
 def test_a_reviewer_reads_and_is_recorded(world):
     """All conversations, read-only, each look in the audit before it; pictures only of what was opened."""
-    if world.people is None:
-        pytest.skip("no roles among visitors")
     rita, thread, turn = world.others["rita"], world.things["thread"], world.things["turn"]
     picture = f"/review/threads/{thread}/turns/{turn}/views/0"
     assert rita.get(picture).status_code == 404
@@ -565,10 +564,9 @@ def test_a_reviewer_reads_and_is_recorded(world):
     assert world.state() == before
 
 
+@pytest.mark.parametrize("world", ["users"], indirect=True)
 def test_an_administrator_sees_no_patient(world):
     """Accounts and nothing else: neither one's own work nor reviews."""
-    if world.people is None:
-        pytest.skip("no roles among visitors")
     root, thread = world.others["root"], world.things["thread"]
     assert root.get("/").headers["location"] == "account"
     assert root.get("/account/users").status_code == 200
