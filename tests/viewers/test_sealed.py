@@ -32,7 +32,8 @@ def test_it_comes_back(tmp_path, size):
     path = tmp_path / "file"
     path.write_bytes(content)
     seal(path, sealed_name(path), KEY)
-    assert content[:64] not in sealed_name(path).read_bytes() or size == 0
+    if size >= 15:  # fewer bytes may stand there by chance
+        assert content[:64] not in sealed_name(path).read_bytes()
     path.unlink()
     assert is_there(path)
     assert read_whole(path, KEY) == b"".join(open_blocks(path, KEY)) == content
