@@ -39,9 +39,13 @@ _LONGEST: Final = 400
 _FARTHEST: Final = 1e5
 _STEPS: Final = 12
 """Straight pieces between two points of a curve."""
-_FONTS: Final = ("noto-sans-arabic-latin-wght-normal.woff2", "noto-sans-arabic-arabic-wght-normal.woff2")
-_LATIN: Final = "\u0590"
-"""Last letter before those that are drawn with the other font."""
+_FONTS: Final = (
+    "noto-sans-arabic-latin-wght-normal.woff2",
+    "noto-sans-signs-regular.woff2",
+    "noto-sans-arabic-arabic-wght-normal.woff2",
+)
+_NOWHERE: Final = "\U0010fffd"
+"""A character no font has: what is drawn for it is drawn for every missing one."""
 _SMALLEST, _PART_OF_HEIGHT = 9, 36
 """Pixels of the font, and its part of the shown height: 14 pixels of 512 rows."""
 
@@ -226,10 +230,7 @@ def _put(written: NDArray[np.bool_], block: NDArray[np.bool_], x: int, y: int) -
 
 def _line(visual: str, size: int) -> NDArray[np.bool_]:
     """One line of text, in visual order, as marked pixels."""
-    runs = [
-        (_font(arabic, size), "".join(run))
-        for arabic, run in groupby(visual, key=lambda letter: letter > _LATIN)
-    ]
+    runs = [(_font(number, size), "".join(run)) for number, run in groupby(visual, key=_font_number)]
     # Letters without grey edges are set wider: the pen knows how wide.
     measure = ImageDraw.Draw(Pillow.new("1", (1, 1)))
     widths = [math.ceil(measure.textlength(run, font)) for font, run in runs]
@@ -241,7 +242,18 @@ def _line(visual: str, size: int) -> NDArray[np.bool_]:
     return np.asarray(picture, np.bool_)
 
 
+@functools.lru_cache(maxsize=4096)
+def _font_number(letter: str) -> int:
+    """Which of the fonts has a letter; the first one draws a box for what none has."""
+    for number in range(len(_FONTS)):
+        font = _font(number, 16)
+        mask, box = font.getmask(letter), font.getmask(_NOWHERE)
+        if mask.size != box.size or bytes(mask) != bytes(box):
+            return number
+    return 0
+
+
 @functools.lru_cache(maxsize=16)
-def _font(arabic: bool, size: int) -> Any:  # noqa: FBT001 - a key of the cache
-    with (resources.files("assets") / "fonts" / _FONTS[arabic]).open("rb") as stream:
+def _font(number: int, size: int) -> Any:
+    with (resources.files("assets") / "fonts" / _FONTS[number]).open("rb") as stream:
         return ImageFont.truetype(io.BytesIO(stream.read()), size, layout_engine=ImageFont.Layout.BASIC)
