@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["language_asked", "speaking", "texts_of"]
+__all__ = ["language_asked", "speaking", "texts_of", "wrong_value"]
 
 
 def language_asked(arguments: Sequence[str], otherwise: str) -> str:
@@ -58,6 +58,18 @@ def _said(spoken: Mapping[str, str], text: str | None) -> str | None:
         return None
     inside = text.strip()
     return text.replace(inside, spoken[inside]) if inside in spoken else text
+
+
+def wrong_value(english: str, **values: object) -> argparse.ArgumentTypeError:
+    """Error of a flag's value, in the language argparse speaks at the moment.
+
+    Parameters
+    ----------
+    english : str
+        A text of the catalogue, with the names of ``values`` in braces.
+    """
+    own: Any = argparse
+    return argparse.ArgumentTypeError(own._(english).format(**values))
 
 
 def texts_of(parser: argparse.ArgumentParser) -> set[str]:

@@ -5,14 +5,17 @@ Nothing heavy is imported until a task runs.
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.help_texts import wrong_value
+
 if TYPE_CHECKING:
+    import argparse
+
     from app.history.audit import AuditEntry
     from app.history.retention import Expired, Retention, Unasked
     from app.settings import Settings
@@ -68,7 +71,7 @@ def add_history_commands(commands: Any, common: argparse.ArgumentParser) -> None
 
 def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a number of days from 1 on, found {text!r}")
+        raise wrong_value("expected a number of days from 1 on, found {found}", found=repr(text))
     return int(text)
 
 
@@ -76,7 +79,7 @@ def _day(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a day as 2026-01-31, found {text!r}") from None
+        raise wrong_value("expected a day as 2026-01-31, found {found}", found=repr(text)) from None
 
 
 def _say(language: str, key: str, **values: object) -> None:

@@ -5,13 +5,15 @@ The same code as the page uses. Only what a command needs is imported when it ru
 
 from __future__ import annotations
 
-import argparse
 import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.help_texts import wrong_value
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from app.settings import Settings
@@ -41,7 +43,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _nifti_name(text: str) -> Path:
     if not text.endswith((".nii", ".nii.gz")):
-        raise argparse.ArgumentTypeError(f"expected a name that ends in .nii or .nii.gz, found {text!r}")
+        raise wrong_value("expected a name that ends in .nii or .nii.gz, found {found}", found=repr(text))
     return Path(text)
 
 

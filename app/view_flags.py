@@ -6,12 +6,14 @@ that would be on screen, so that ``render``, ``ask`` and ``measure`` go through 
 
 from __future__ import annotations
 
-import argparse
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from app.help_texts import wrong_value
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -78,7 +80,11 @@ def _numbers(count: int) -> Any:
         except ValueError:
             numbers = ()
         if len(numbers) != count:
-            raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, found {text!r}")
+            raise wrong_value(
+                "expected numbers with commas between, {count} in all, found {found}",
+                count=count,
+                found=repr(text),
+            )
         return numbers
 
     return read
@@ -87,8 +93,10 @@ def _numbers(count: int) -> Any:
 def _whole_numbers(count: int) -> Any:
     def read(text: str) -> tuple[int, ...]:
         numbers = _numbers(count)(text)
-        if any(number != int(number) for number in numbers):
-            raise argparse.ArgumentTypeError(f"expected {count} whole numbers, found {text!r}")
+        if not all(number.is_integer() for number in numbers):
+            raise wrong_value(
+                "expected whole numbers, {count} in all, found {found}", count=count, found=repr(text)
+            )
         return tuple(int(number) for number in numbers)
 
     return read
@@ -99,7 +107,9 @@ def _channels(text: str) -> tuple[str, ...]:
 
     channels = tuple(text.split(","))
     if len(channels) != 3 or not set(channels) <= CT_PRESETS.keys():
-        raise argparse.ArgumentTypeError(f"expected three of {', '.join(CT_PRESETS)}; found {text!r}")
+        raise wrong_value(
+            "expected three of {names}; found {found}", names=", ".join(CT_PRESETS), found=repr(text)
+        )
     return channels
 
 

@@ -49,6 +49,10 @@ def said(*arguments, language="ar"):
         (("serve", "--nothing"), 2, "وسائط غير معروفة"),
         (("nothing",), 2, "اختيار غير صالح"),
         (("ask",), 2, "هذه الوسائط مطلوبة"),
+        (("history", "log", "--since", "now"), 2, "المتوقّع تاريخ بصيغة 2026-01-31، والموجود 'now'"),
+        (("history", "prune", "--older-than", "x"), 2, "المتوقّع عدد أيام لا يقل عن 1"),
+        (("volume", "in", "out.png"), 2, "المتوقّع اسم ينتهي بـ .nii"),
+        (("render", "in", "out.png", "--region", "1,2"), 2, "المتوقّع أعداد تفصل بينها فواصل، عددها 4"),
     ],
 )
 def test_arabic_help_and_complaints(arguments, status, expected):
@@ -56,7 +60,7 @@ def test_arabic_help_and_complaints(arguments, status, expected):
     returned, text = said(*arguments)
     assert returned == status
     assert expected in text
-    for english in ("usage:", "options", "show this help", "error:", "positional", "required"):
+    for english in ("usage:", "options", "show this help", "error:", "positional", "required", "expected"):
         assert english not in text.replace("[options]", "")
 
 
