@@ -21,6 +21,7 @@ from pydicom.data import get_testdata_file
 from app.accounts.store import AccountStore
 from app.history.database import Database
 from i18n.catalogue import Catalogue
+from tests.browser.made import series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,6 +187,15 @@ def outside(url: str, own: str) -> bool:
 def ct_file() -> str:
     """Pydicom's CT slice of 128 x 128 pixels."""
     return get_testdata_file("CT_small.dcm", download=False)
+
+
+@pytest.fixture(scope="package")
+def two_series(tmp_path_factory) -> Path:
+    """Write a study of two series into a folder."""
+    root = tmp_path_factory.mktemp("study")
+    study = series(root / "1", number=1)
+    series(root / "2", number=2, study=study, count=4)
+    return root
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
 from tests.browser.conftest import PASSWORD, ask, from_menu, held
-from tests.browser.made import series
 from tests.browser.test_study import drag, open_folder, press
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -23,15 +22,6 @@ AT_ONCE = """() => {
   document.adoptedStyleSheets = [sheet];
 }"""
 both_languages = pytest.mark.parametrize("locale", ["en", "ar"])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """One study of two series, and a file that cannot be opened."""
-    root = tmp_path_factory.mktemp("study")
-    study = series(root / "1", number=1)
-    series(root / "2", number=2, study=study, count=4)
-    return root
 
 
 class Checker:
@@ -101,11 +91,11 @@ def test_conversation(open_page, locale):
 
 
 @both_languages
-def test_studies(open_page, folder, locale):
+def test_studies(open_page, two_series, locale):
     """Series with measurements and chosen slices; linked planes; side by side; preview; the bar's menu."""
     page = open_page(locale=locale)
     check = Checker(page)
-    open_folder(page, folder)
+    open_folder(page, two_series)
     page.locator("#viewer [data-tool=ellipse]").click()
     drag(page, (4, 4), (24, 20))
     expect(page.locator("#viewer .measure")).to_have_count(1)
@@ -136,11 +126,11 @@ def test_studies(open_page, folder, locale):
 
 
 @both_languages
-def test_a_study_on_its_way(open_page, folder, locale):
+def test_a_study_on_its_way(open_page, two_series, locale):
     """The progress of an upload, over an empty stage."""
     page = open_page(locale=locale)
     with held(page, "**/studies/*/files"):
-        page.set_input_files("#viewer .folder", str(folder))
+        page.set_input_files("#viewer .folder", str(two_series))
         expect(page.locator("#viewer .progress")).to_be_visible()
         Checker(page)("progress")
         page.locator("#viewer .progress-cancel").click()

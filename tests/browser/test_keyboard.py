@@ -7,21 +7,12 @@ from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
 from tests.browser.conftest import ask, upload
-from tests.browser.made import SPACING_MM, series
+from tests.browser.made import SPACING_MM
 from tests.browser.test_study import VIEWER, open_folder, press, view
 
 TEXT = Catalogue().text
 TYPED = """([key, code]) => document.activeElement.dispatchEvent(
   new KeyboardEvent('keydown', { key, code, bubbles: true, cancelable: true }))"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """One study of two series."""
-    root = tmp_path_factory.mktemp("study")
-    study = series(root / "1", number=1)
-    series(root / "2", number=2, study=study, count=4)
-    return root
 
 
 def test_keys_of_an_arabic_keyboard(open_page, ct_file):
@@ -58,10 +49,10 @@ def test_window_and_place_by_keys(open_page, ct_file):
     assert page.evaluate(VIEWER.format(".painter.placement"))["left"] == place["left"] - 80
 
 
-def test_pointing_in_linked_planes_by_keys(open_page, folder):
+def test_pointing_in_linked_planes_by_keys(open_page, two_series):
     """Enter takes the crosshair, arrows move it by a pixel, and the other planes go along."""
     page = open_page()
-    open_folder(page, folder)
+    open_folder(page, two_series)
     press(page, "m")
     panes = page.locator("#viewer .pane")
     expect(panes).to_have_count(4)
@@ -109,10 +100,10 @@ def test_help_is_complete_and_can_quieten_the_letters(open_page, ct_file):
     expect(page.locator("#history .search")).to_be_focused()
 
 
-def test_focus_stays_where_things_are_drawn_anew(open_page, folder):
+def test_focus_stays_where_things_are_drawn_anew(open_page, two_series):
     """After a translation, a removed measurement and a deleted conversation there is a next place."""
     page = open_page()
-    open_folder(page, folder)
+    open_folder(page, two_series)
     ask(page, "One")
     twin = page.locator("#chat .answer-tools .tool:has(use[href$='#translate'])")
     twin.focus()
