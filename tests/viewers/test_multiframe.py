@@ -189,13 +189,16 @@ def test_passes_of_plain_slices():
 
 def test_thousands_of_frames_open_in_seconds(write):
     """Groups are looked up one by one: twice the frames take about twice as long, not four times."""
-    taken = []
+    shortest = []
     for count in (150, 600):
         path = write(enhanced([(2.0 * n, echo(1), 0) for n in range(count)], shape=(2, 2)))
-        began = time.perf_counter()
-        assert len(open_image(path).describes.planes) == count
-        taken.append(time.perf_counter() - began)
-    assert taken[1] < 10 * taken[0]
+        taken = []
+        for _ in range(4):
+            began = time.process_time()
+            assert len(open_image(path).describes.planes) == count
+            taken.append(time.process_time() - began)
+        shortest.append(min(taken))
+    assert shortest[1] < 10 * shortest[0]
 
 
 @pytest.mark.parametrize(
