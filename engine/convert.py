@@ -53,12 +53,12 @@ def rename(key: str) -> str:
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Read the shape of every tensor in a folder's safetensors files, from their headers only.
+    """Read the shape of every tensor in a folder's weight files, from their headers only.
 
     Raises
     ------
     CheckpointError
-        If there are no safetensors, or a file named by the index is missing or damaged.
+        If there are no weights, or a file named by the index is missing or damaged.
     """
     return {tensor.name: tensor.shape for shard in shards_of(folder) for tensor in shard.tensors}
 

@@ -24,6 +24,7 @@ from engine.convert import image_token_id, llava_config
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
 from engine.layouts import CONTROL_TOKENS
 from engine.manifest import MANIFEST_NAME, Manifest
+from engine.pickled import blocks_of, read_pickled
 from engine.shards import INDEX_NAME, Shard, StoredTensor, file_sha256, shards_of
 
 if TYPE_CHECKING:
@@ -157,11 +158,12 @@ def convert(
     _check_room(partial, total - manifest.bytes_done())
     meter = _Meter(total, progress)
     for shard in shards:
-        plan = plans[shard.path.name]
-        if manifest.holds(shard.path):
+        name = _written_name(shard)
+        plan = plans[name]
+        if manifest.holds(shard.path, name):
             meter.add(sum(tensor.stop - tensor.start for tensor, _ in plan))
         else:
-            manifest.add(shard.path, *_copy_shard(shard, plan, partial, meter, change))
+            manifest.add(shard.path, name, *_copy_shard(shard, plan, partial / name, meter, change))
     _write_index(partial, plans, total)
     _write_rest(source, partial, mapped, image_token)
     manifest.finish(source, config)
@@ -175,6 +177,13 @@ def convert(
 
 
 _Plan = list[tuple[StoredTensor, str]]
+
+
+def _written_name(shard: Shard) -> str:
+    """Name of a shard's copy, which is always safetensors."""
+    if not shard.is_pickled:
+        return shard.path.name
+    return shard.path.name.replace("pytorch_model", "model", 1).removesuffix(".bin") + ".safetensors"
 
 
 class _Meter:
@@ -195,7 +204,7 @@ def _plan(source: Path, shards: list[Shard]) -> dict[str, _Plan]:
     taken: dict[str, str] = {}
     unknown: list[str] = []
     for shard in shards:
-        plan = plans.setdefault(shard.path.name, [])
+        plan = plans.setdefault(_written_name(shard), [])
         for tensor in shard.tensors:
             if _LEFT_OUT.search(tensor.name):
                 continue
@@ -225,7 +234,7 @@ def _gb(count: int) -> str:
 
 
 def _copy_shard(
-    shard: Shard, plan: _Plan, folder: Path, meter: _Meter, change: Change | None
+    shard: Shard, plan: _Plan, destination: Path, meter: _Meter, change: Change | None
 ) -> tuple[str, str]:
     """Write one file under its new header; the SHA-256 of what was read and of what was written."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -241,12 +250,16 @@ def _copy_shard(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format wants the data aligned
     written = hashlib.sha256()
-    with shard.path.open("rb") as source, (folder / shard.path.name).open("wb") as target:
+    pickled = read_pickled(shard.path) if shard.is_pickled else None
+    with shard.path.open("rb") as source, destination.open("wb") as target:
         for block in (struct.pack("<Q", len(text)), text):
             target.write(block)
             written.update(block)
         for tensor, name in plan:
-            blocks = _blocks(source, shard.data_start + tensor.start, tensor.stop - tensor.start)
+            if pickled is not None:
+                blocks = blocks_of(pickled[tensor.name], _BLOCK)
+            else:
+                blocks = _blocks(source, shard.data_start + tensor.start, tensor.stop - tensor.start)
             if change is not None and change.changes(name):
                 blocks = iter([change.apply(name, tensor, b"".join(blocks))])
             for block in blocks:

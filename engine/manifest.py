@@ -39,10 +39,10 @@ class Manifest:
         """Bytes of the files that are copied."""
         return sum(entry["bytes"] for entry in self._files.values())
 
-    def holds(self, source: Path) -> bool:
-        """Whether this file was copied whole, and neither it nor the copy has changed since."""
-        entry = self._files.get(source.name)
-        copy = self._folder / source.name
+    def holds(self, source: Path, name: str) -> bool:
+        """Whether this file was copied whole under a name, and neither it nor the copy has changed since."""
+        entry = self._files.get(name)
+        copy = self._folder / name
         return (
             entry is not None
             and entry["source_state"] == _state_of(source)
@@ -50,13 +50,13 @@ class Manifest:
             and file_sha256(copy) == entry["sha256"]
         )
 
-    def add(self, source: Path, source_sha256: str, sha256: str) -> None:
-        """Note a file that was copied whole."""
-        self._files[source.name] = {
+    def add(self, source: Path, name: str, source_sha256: str, sha256: str) -> None:
+        """Note a file that was copied whole under a name."""
+        self._files[name] = {
             "source_sha256": source_sha256,
             "source_state": _state_of(source),
             "sha256": sha256,
-            "bytes": (self._folder / source.name).stat().st_size,
+            "bytes": (self._folder / name).stat().st_size,
         }
         self._write({"change": self._change, "files": self._files})
 

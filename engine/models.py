@@ -25,7 +25,7 @@ from engine.errors import (
     DiskSpaceError,
     DownloadError,
 )
-from engine.shards import INDEX_NAME, file_sha256, open_shard
+from engine.shards import INDEX_NAME, PICKLE_INDEX_NAME, file_sha256, open_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -248,18 +248,20 @@ def _refuse_damage(folder: Path) -> None:
 def _examine(folder: Path, hashes: dict[str, str] | None = None) -> list[Finding]:
     """Check what can be checked without reading weights."""
     names = {file.name for file in folder.glob("*.safetensors")} | {"config.json"}
+    pickles = set() if len(names) > 1 else {file.name for file in folder.glob("pytorch_model*.bin")}
+    names |= pickles
     names |= {file.name for file in folder.glob("*.json")} | set(hashes or ())
     if not (folder / "adapter_config.json").is_file():
         names.add("tokenizer.json")
-    index = folder / INDEX_NAME
+    index = folder / (PICKLE_INDEX_NAME if pickles else INDEX_NAME)
     if index.is_file():
         try:
             named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
             names |= {name for name in named if isinstance(name, str) and "/" not in name}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            names.add(INDEX_NAME)
+            names.add(index.name)
     findings = [Finding(name, _problem(folder / name), hashed=False) for name in sorted(names)]
-    if not any(finding.name.endswith(".safetensors") for finding in findings):
+    if not any(finding.name.endswith((".safetensors", ".bin")) for finding in findings):
         findings.append(Finding("*.safetensors", "there are no weights", hashed=False))
     return findings
 
@@ -268,7 +270,7 @@ def _problem(file: Path) -> str:
     if not file.is_file():
         return "it is missing"
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix in {".safetensors", ".bin"}:
             open_shard(file)
         elif file.suffix == ".json":
             json.loads(file.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Safetensors files read at the level of their headers, without torch.
+"""Weight files read at the level of their headers: safetensors without torch, pickles with its help.
 
 A file begins with eight bytes, the little-endian length of a JSON header; the header names each tensor
 with its dtype, shape and byte range in what follows. That is all that converting, estimating memory and
-checking a download need.
+checking a download need. A pickle, which has no such header, is mapped and its tensors are listed.
 
 References
 ----------
@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CheckpointError
+from engine.pickled import format_name, is_pickled, read_pickled
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
     "INDEX_NAME",
+    "PICKLE_INDEX_NAME",
     "Shard",
     "StoredTensor",
     "check_index",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 INDEX_NAME = "model.safetensors.index.json"
+PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000
 """Bytes; the limit the safetensors library itself sets."""
@@ -53,7 +56,7 @@ class StoredTensor:
     """The format's name, e.g. ``BF16``."""
     shape: tuple[int, ...]
     start: int
-    """First byte, counted from the end of the header."""
+    """First byte, counted from the end of the header; in a pickle, from its first tensor."""
     stop: int
     """Byte after the last one."""
 
@@ -65,13 +68,18 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One safetensors file."""
+    """One weight file."""
 
     path: Path
     data_start: int
-    """Byte of the file where the tensors begin."""
+    """Byte of the file where the tensors begin; 0 in a pickle."""
     tensors: tuple[StoredTensor, ...]
     """In the order of their bytes."""
+
+    @property
+    def is_pickled(self) -> bool:
+        """Whether it is a pickle, in which tensors have no place of their own."""
+        return is_pickled(self.path)
 
 
 def file_sha256(path: Path) -> str:
@@ -81,19 +89,22 @@ def file_sha256(path: Path) -> str:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List a checkpoint's safetensors files: those the index names, or all where there is no index.
+    """List a checkpoint's weight files: those the index names, or all where there is no index.
+
+    Pickles count only where there are no safetensors.
 
     Raises
     ------
     CheckpointError
         If there is none, or the index cannot be read or names a file that is missing.
     """
-    index = folder / INDEX_NAME
+    index = _index_of(folder)
     if index.is_file():
         files = [folder / name for name in _indexed_names(folder, index)]
     else:
-        files = sorted(folder.glob("*.safetensors"))
-        _check_numbering(folder, files)
+        pattern = "*.safetensors" if index.name == INDEX_NAME else "pytorch_model*.bin"
+        files = sorted(folder.glob(pattern))
+        _check_numbering(folder, files, index.name)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         reason = f"its index names files that are missing ({', '.join(missing[:4])}); download them again"
@@ -105,6 +116,14 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
+def _index_of(folder: Path) -> Path:
+    """Return where the index would be: beside pickles if there is nothing else."""
+    tensors, pickles = folder / INDEX_NAME, folder / PICKLE_INDEX_NAME
+    if tensors.is_file() or any(folder.glob("*.safetensors")):
+        return tensors
+    return pickles if pickles.is_file() or any(folder.glob("pytorch_model*.bin")) else tensors
+
+
 def check_index(folder: Path) -> None:
     """Check that the index, which transformers goes by, says of every tensor where it is.
 
@@ -114,22 +133,22 @@ def check_index(folder: Path) -> None:
         If there are several files and no index, or it and the files differ.
     """
     shards = shards_of(folder)
-    path = folder / INDEX_NAME
+    path = _index_of(folder)
     if not path.is_file():
         if len(shards) > 1:
-            reason = f"there are {len(shards)} weight files and no {INDEX_NAME}; download it too"
+            reason = f"there are {len(shards)} weight files and no {path.name}; download it too"
             raise CheckpointError(source=folder, reason=reason)
         return
     index = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(index.get("metadata"), dict):
-        raise CheckpointError(source=folder, reason=f"{INDEX_NAME} has no metadata; download it again")
+        raise CheckpointError(source=folder, reason=f"{path.name} has no metadata; download it again")
     held = {tensor.name: shard.path.name for shard in shards for tensor in shard.tensors}
     named = index["weight_map"]
     # one that is in no file at all is listed with the others that are missing, when the model is loaded
     wrong = sorted(name for name, file in held.items() if named.get(name) != file)
     if wrong:
         place = f"{wrong[0]} is in {held[wrong[0]]}, and it names {named.get(wrong[0], 'no file')}"
-        reason = f"{INDEX_NAME} is of another download: {place}"
+        reason = f"{path.name} is of another download: {place}"
         raise CheckpointError(source=folder, reason=reason)
 
 
@@ -146,13 +165,13 @@ def _indexed_names(folder: Path, index: Path) -> list[str]:
     return sorted(names)
 
 
-def _check_numbering(folder: Path, files: list[Path]) -> None:
+def _check_numbering(folder: Path, files: list[Path], index: str) -> None:
     """Refuse numbered shards of which some are missing, when no index could tell."""
     for file in files:
         pieces = file.stem.rsplit("-of-", 1)
         if len(pieces) == 2 and pieces[1].isdigit() and int(pieces[1]) != len(files):
             reason = (
-                f"{file.name} says there are {int(pieces[1])} files, found {len(files)}, and {INDEX_NAME} "
+                f"{file.name} says there are {int(pieces[1])} files, found {len(files)}, and {index} "
                 "is missing; download the missing files again"
             )
             raise CheckpointError(source=folder, reason=reason)
@@ -164,8 +183,10 @@ def open_shard(path: Path) -> Shard:
     Raises
     ------
     CheckpointError
-        If the file is not safetensors, or is shorter or longer than its header says.
+        If the file is neither safetensors nor a pickle of tensors, or is shorter or longer than it says.
     """
+    if is_pickled(path):
+        return _listed(path)
     try:
         shard = _read_header(path)
         found = path.stat().st_size
@@ -177,6 +198,16 @@ def open_shard(path: Path) -> Shard:
         reason = f"{path.name} has {found} bytes, and its header says {expected}; download it again"
         raise CheckpointError(source=path.parent, reason=reason)
     return shard
+
+
+def _listed(path: Path) -> Shard:
+    """List a pickle's tensors as if they lay one after the other."""
+    tensors, at = [], 0
+    for name, tensor in read_pickled(path).items():
+        stop = at + tensor.numel() * tensor.element_size()
+        tensors.append(StoredTensor(name, format_name(path, name, tensor), tuple(tensor.shape), at, stop))
+        at = stop
+    return Shard(path, 0, tuple(tensors))
 
 
 def _read_header(path: Path) -> Shard:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from engine.convert import RENAMES, image_token_id, llava_config
 from engine.errors import CheckpointError, CheckpointKeysError
 from engine.families import FAMILIES, check_layers, stock_config
+from engine.pickled import is_pickled
 from engine.precision import bitsandbytes_config, quantise_on_cpu
-from engine.shards import check_index
+from engine.shards import check_index, shard_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +80,8 @@ def load_weights(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported below with the others, by name
                 local_files_only=True,
-                use_safetensors=True,
+                use_safetensors=not any(map(is_pickled, shard_files(folder))),
+                weights_only=True,
                 trust_remote_code=False,
                 **arguments,
                 **number_arguments(placement),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -164,15 +165,50 @@ def test_weight_files_that_are_not_whole(
     assert "download" in said
 
 
-def test_pickled_weights_are_not_read(copy: Callable[[str], Path]) -> None:
-    """A folder that has nothing else is refused."""
-    import torch
+class Harmful:
+    """Unpickled by an ordinary unpickler, it leaves a file behind."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, ("harm", "w")
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda file: torch_save({"a": Harmful()}, file), "cannot be read as tensors alone"),
+        (lambda file: file.write_bytes(pickle.dumps({"a": Harmful()}, protocol=2)), "as tensors alone"),
+        (lambda file: torch_save({"a": [1]}, file), "holds more than tensors by name (a: list)"),
+        (lambda file: torch_save([1], file), "holds more than tensors by name (the file: list)"),
+        (lambda file: file.write_bytes(b""), "cannot be read as tensors alone"),
+        (lambda file: file.write_bytes(b"PK\x03\x04" + bytes(60)), "cannot be read as tensors alone"),
+        (lambda file: file.write_bytes(b"version https://git-lfs"), "cannot be read as tensors alone"),
+        (lambda file: torch_save({"a": Harmful}, file), "cannot be read as tensors alone"),
+    ],
+    ids=["code", "plain code", "a list", "no names", "empty", "cut", "pointer of git", "a class"],
+)
+def test_pickles_give_tensors_or_nothing(
+    copy: Callable[[str], Path],
+    write: Callable[[Path], object],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """What else a pickled weight file holds is not built, and the error names the file."""
     folder = copy("llava")
     next(folder.glob("*.safetensors")).unlink()
-    torch.save({"a": torch.zeros(1)}, folder / "pytorch_model.bin")
+    write(folder / "pytorch_model.bin")
+    monkeypatch.chdir(tmp_path)
 
-    assert "there is no safetensors file" in refused(folder)
+    assert said in refused(folder)
+    assert "pytorch_model.bin" in refused(folder)
+    assert list(tmp_path.glob("harm")) == []
+
+
+def torch_save(content: object, file: Path) -> None:
+    """Pickle as torch does."""
+    import torch
+
+    torch.save(content, file)
 
 
 @pytest.mark.parametrize(

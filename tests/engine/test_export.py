@@ -19,7 +19,7 @@ from engine.checkpoint import LoadOptions, load
 from engine.errors import CheckpointError, DestinationExistsError, DiskSpaceError, UnsupportedCheckpointError
 from engine.export import MANIFEST_NAME, classic_name, convert
 from engine.messages import Message
-from engine.shards import INDEX_NAME, file_sha256, shards_of
+from engine.shards import INDEX_NAME, PICKLE_INDEX_NAME, file_sha256, shards_of
 from tests.engine.tiny import build_checkpoint, build_original, random_image, rewrite_config
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on_with_the_next_file(
     copy = engine.export._copy_shard
 
     def counted(shard, *arguments):
-        if len(copied) == 1 and arguments[1].parent == tmp_path and not (tmp_path / "again").exists():
+        if len(copied) == 1 and arguments[1].parents[1] == tmp_path and not (tmp_path / "again").exists():
             (tmp_path / "again").touch()
             raise KeyboardInterrupt
         copied.append(shard.path.name)
@@ -321,3 +321,55 @@ def test_memory_does_not_grow_with_the_checkpoint(
     logging.getLogger("measured").warning("%s", measured)
 
     assert extra < largest / 2
+
+
+def pickled(source: Path, destination: Path, *, legacy: bool = False) -> Path:
+    """Copy a checkpoint with its weights as older programs write them."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copytree(source, destination, ignore=shutil.ignore_patterns("*.safetensors*"))
+    names = {}
+    for shard in shards_of(source):
+        name = shard.path.name.replace("model", "pytorch_model", 1).replace(".safetensors", ".bin")
+        state = load_file(shard.path)
+        torch.save(state, destination / name, _use_new_zipfile_serialization=not legacy)
+        names |= dict.fromkeys(state, name)
+    index = {"metadata": {"total_size": 0}, "weight_map": names}
+    (destination / PICKLE_INDEX_NAME).write_text(json.dumps(index), encoding="utf-8")
+    return destination
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pickled_weights_open_and_convert(original: Path, tmp_path: Path, *, legacy: bool) -> None:
+    """Tensors alone are read from them; loaded or converted they are the same weights."""
+    import torch
+
+    folder = pickled(original, tmp_path / "pickled", legacy=legacy)
+    before = logits(load(original, CPU))
+
+    torch.testing.assert_close(logits(load(folder, CPU)), before, atol=1e-5, rtol=0)
+    made = convert(folder, tmp_path / "made").folder
+    assert {file.suffix for file in made.iterdir()} == {".json", ".safetensors", ".jinja"}
+    torch.testing.assert_close(logits(load(made, CPU)), before, atol=1e-5, rtol=0)
+    assert json.loads((made / INDEX_NAME).read_text())["weight_map"].keys() == {
+        tensor.name for shard in shards_of(made) for tensor in shard.tensors
+    }
+
+
+def test_pickles_of_another_download_are_found(original: Path, tmp_path: Path) -> None:
+    """Several files need their index, and it must agree with them."""
+    folder = pickled(original, tmp_path / "pickled")
+    index = folder / PICKLE_INDEX_NAME
+    whole = index.read_text(encoding="utf-8")
+    index.write_text(whole.replace("00001-of", "00002-of", 1), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin\.index\.json is of another download"):
+        load(folder, CPU)
+    index.unlink()
+    with pytest.raises(CheckpointError, match=r"3 weight files and no pytorch_model\.bin\.index\.json"):
+        load(folder, CPU)
+    next(folder.glob("*00002*.bin")).unlink()
+    with pytest.raises(CheckpointError, match="says there are 3 files, found 2"):
+        load(folder, CPU)
