@@ -70,12 +70,14 @@ def _deidentify(settings: Settings, options: argparse.Namespace, language: str) 
     from app.errors import user_text
     from app.finding_text import finding_text
     from app.pseudonym_key import pseudonym_key
+    from i18n.catalogue import Catalogue
     from viewers.archive import FileWalk
     from viewers.deid import Policy
     from viewers.errors import OpenError
     from viewers.limits import Limits
 
     options.source.stat()
+    _check_output(options.source, options.output)
     identities = _map(settings, options) if options.map else None
     options.output.mkdir(parents=True, exist_ok=True)
     policy = Policy(
@@ -84,21 +86,41 @@ def _deidentify(settings: Settings, options: argparse.Namespace, language: str) 
         mask_regions=not options.keep_pixels,
         mask_text=options.mask_text,
     )
-    failed = 0
+    written = failed = 0
     with tempfile.TemporaryDirectory(prefix="bimedix2-") as scratch:
-        for file in FileWalk(options.source, Path(scratch), Limits()):
+        files = FileWalk(options.source, Path(scratch), Limits())
+        for file in files:
             target = options.output / f"{file.index:06d}.dcm"
             try:
                 findings = _write_deidentified(file.path, target, policy, identities)
             except OpenError as error:
                 failed += 1
-                print(f"{file.index}: {user_text(error, language)}", file=sys.stderr)
+                print(f"{file.name or file.index}: {user_text(error, language)}", file=sys.stderr)
                 continue
+            written += 1
             for found in findings:
                 print(f"{target.name}: {finding_text(found, language)}", file=sys.stderr)
+        for name, found in zip(files.names, files.findings, strict=True):
+            print(f"{name}: {finding_text(found, language)}", file=sys.stderr)
     if identities is not None:
         identities.save()
-    return 1 if failed else 0
+    said = {"location": options.output, "written": written, "left_out": failed}
+    print(Catalogue().text("cli.deidentified", language, **said))
+    return 0 if written and not failed else 1
+
+
+def _check_output(source: Path, output: Path) -> None:
+    """Refuse a place where copies would replace the originals, or stand among other files."""
+    from app.errors import OutputExistsError
+
+    origin, target = source.resolve(), output.resolve()
+    apart = (
+        target != origin
+        and origin not in target.parents
+        and not (source.is_dir() and target in origin.parents)
+    )
+    if not apart or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise OutputExistsError(location=output)
 
 
 def _write_deidentified(

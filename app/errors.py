@@ -29,6 +29,7 @@ The tree::
     │   ├── UploadIncompleteError
     │   └── UploadTypeError
     ├── FileAccessError             a file named on the command line that cannot be read or written
+    ├── OutputExistsError           a folder that copies would be mixed with something else in
     ├── MeasurementsFullError       a conversation with as many measurements as it may have
     └── BusyError                   too many questions wait already
 
@@ -61,6 +62,7 @@ __all__ = [
     "MeasurementsFullError",
     "NotAllowedError",
     "NotFoundError",
+    "OutputExistsError",
     "PromptTextError",
     "SettingsError",
     "StorageError",
@@ -332,6 +334,16 @@ class FileAccessError(AppError):
 
     key = "app.file_access"
     template = "The file {location} cannot be used: {reason}. Check its name and your permission to use it."
+
+
+class OutputExistsError(AppError):
+    """A folder that holds something already, or the originals, where copies were to be written."""
+
+    key = "app.output_exists"
+    template = (
+        "Nothing was written: {location} holds files already, or lies in the same place as the originals. "
+        "Give a folder elsewhere that is empty or does not exist yet."
+    )
 
 
 class BusyError(AppError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,9 @@ def test_files_are_deidentified(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write_series(tmp_path / "Nobody", count=3)
     (tmp_path / "Nobody" / "a-note.txt").write_text("ZZ")
     assert run(["deidentify", str(tmp_path / "Nobody"), str(tmp_path / "out")]) == 1
-    assert "4: " in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "a-note.txt: " in said.err
+    assert f"Written to {tmp_path / 'out'}: 3. Left out: 1." in said.out
     made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
     assert [Path(str(item.filename)).name for item in made] == ["000001.dcm", "000002.dcm", "000003.dcm"]
     assert len({item.PatientID for item in made}) == len({item.StudyInstanceUID for item in made}) == 1
@@ -183,6 +186,31 @@ def test_files_are_deidentified(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert key.stat().st_mode & 0o077 == 0
 
 
+def test_copies_never_replace_or_join_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Originals stay as they were, and no folder holds two runs' copies or both kinds."""
+    write_series(tmp_path / "in" / "study", count=2)
+    before = {path: path.read_bytes() for path in (tmp_path / "in").rglob("*.dcm")}
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for source, output in (
+        ("in/study", "in/study"),
+        ("in/study", "in/study/out"),
+        ("in/study", "in"),
+        ("in/study", "in/../in/study/"),
+        ("in", "link"),
+        ("in", "link/out"),
+        ("in", "file"),
+    ):
+        assert run(["deidentify", str(tmp_path / source), str(tmp_path / output)]) == 1, output
+        assert "Nothing was written" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "in").rglob("*.*")} == before
+    (tmp_path / "out").mkdir()
+    assert run(["deidentify", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert run(["deidentify", str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    one = next(iter(before))
+    assert run(["deidentify", str(one), str(tmp_path / "single")]) == 0
+
+
 def test_a_pseudonym_leads_back_with_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only with --map is anything remembered; the map needs its key, which may lie elsewhere."""
     write_series(tmp_path / "in", count=1)
@@ -190,6 +218,7 @@ def test_a_pseudonym_leads_back_with_the_map(tmp_path: Path, capsys: pytest.Capt
     write = ["deidentify", str(tmp_path / "in"), str(tmp_path / "out")]
     assert run(write) == 0
     assert not (tmp_path / "data" / "identities.map").exists()
+    shutil.rmtree(tmp_path / "out")
     assert run([*write, "--map", "--shift-dates", *key]) == 0
     made = pydicom.dcmread(tmp_path / "out" / "000001.dcm")
     assert run(["reidentify", str(made.PatientID), *key]) == 0
