@@ -1,6 +1,7 @@
 """Whether a translation still says the same numbers, units, sides and vertebral levels as its original.
 
-Words may change from one language to the other; a measurement or a side may not. What this finds is shown
+Words may change from one language to the other; a measurement or a side may not. A translation in the
+language of its original is none. What this finds is shown
 beside the translation, for a reader to look at; it does not judge style or completeness. Numbers written
 as words ("two", عقدتان) are not compared.
 """
@@ -12,14 +13,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from i18n.text import strip_controls, western_digits
+from i18n.text import language_of, strip_controls, western_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Difference", "differences"]
 
-Kind = Literal["measurement", "level", "side", "side_order"]
+Kind = Literal["language", "measurement", "level", "side", "side_order"]
 
 _UNITS: Final = {
     "mm": "mm|millimet(?:er|re)s?|ملم|مم|مليمترات|مليمترا|مليمترًا|مليمتر|ميليمتر|ملليمتر",
@@ -49,8 +50,12 @@ _UNITS: Final = {
 _UNIT_OF: Final = tuple((unit, re.compile(rf"(?:{names})(?![^\W\d_])")) for unit, names in _UNITS.items())
 _LEVEL: Final = re.compile(r"(?<![A-Za-z0-9])([CTLS])[ -]?([0-9]{1,2})(?![0-9A-Za-z])")
 _NUMBER: Final = re.compile(
-    r"(?<![A-Za-z0-9.,])(?P<compare>[<>≤≥]=?[ \u00a0]?)?(?P<number>[0-9]+(?:[.,][0-9]+)*)[ \u00a0\u202f-]?"
+    r"(?<![A-Za-z0-9.,])(?P<compare>[<>≤≥]=?[ \u00a0]?)?(?:(?<![^\s(\[<>≤≥=])(?P<minus>[-−]))?"
+    r"(?P<number>[0-9]+(?:[.,][0-9]+)*)[ \u00a0\u202f-]?"
 )
+_WORD: Final = re.compile(r"[^\W\d_]{3,}")
+_WORDS_TO_TELL: Final = 2
+"""Fewer may be names and abbreviations, which are the same in both languages."""
 _SIDES: Final = re.compile(
     r"(?P<left>\bleft(?:-sided|ward)?\b|(?<![^\W\d_])(?:[وفبلك]?ال|لل|[وبلك])?(?:أيسر|ايسر|يسرى|يسري|يسار|شمال(?=ه|ها)?)(?![^\W\d_]))"
     r"|(?P<right>\bright(?:-sided|ward)?\b|(?<![^\W\d_])(?:[وفبلك]?ال|لل|[وبلك])?(?:أيمن|ايمن|يمنى|يمني|يمين)(?![^\W\d_]))",
@@ -75,9 +80,24 @@ def differences(original: str, translation: str) -> tuple[Difference, ...]:
     Returns
     -------
     tuple of Difference
-        At most one of each kind; empty when numbers with their units and comparison signs, vertebral
-        levels, and sides in their order are the same.
+        At most one of each kind; empty when numbers with their signs, units and comparison signs, vertebral
+        levels, and sides in their order are the same. Two different texts in one language are a difference
+        too, of kind ``language`` and without words.
     """
+    if _in_one_language(original, translation):
+        return (Difference("language", (), ()), *_facts(original, translation))
+    return _facts(original, translation)
+
+
+def _in_one_language(first: str, second: str) -> bool:
+    """Whether two different texts with words to tell are in the same language."""
+    told = [_WORD.findall(text) for text in (first, second)]
+    if told[0] == told[1] or min(map(len, told)) < _WORDS_TO_TELL:
+        return False
+    return language_of(first) == language_of(second)
+
+
+def _facts(original: str, translation: str) -> tuple[Difference, ...]:
     first, second = _plain(original), _plain(translation)
     found = [
         _difference("measurement", _measurements(first), _measurements(second)),
@@ -110,7 +130,8 @@ def _measurements(text: str) -> list[str]:
     found = []
     for match in _NUMBER.finditer(bare):
         sign = (match["compare"] or "").strip().replace("<=", "≤").replace(">=", "≥")
-        found.append(f"{sign}{_canonical(match['number'])} {_unit_at(bare, match.end())}".strip())
+        minus = "-" if match["minus"] else ""
+        found.append(f"{sign}{minus}{_canonical(match['number'])} {_unit_at(bare, match.end())}".strip())
     return found
 
 

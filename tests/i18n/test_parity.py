@@ -21,6 +21,9 @@ SAME = [
     ("Volume 1,200 mL", "الحجم 1200 مل"),
     ("The right lung is clear; the left shows a lesion.", "الرئة اليمنى سليمة؛ وتظهر آفة في اليسرى."),
     ("No fracture.", "لا يوجد كسر."),
+    ("3-5 mm, 3 - 5 mm", "3-5 ملم، 3 - 5 ملم"),
+    ("- 5 mm\n- density -50 HU", "- 5 ملم\n- الكثافة −50 HU"),
+    ("CT of the chest", "CT"),
     ("The lesion is on the left.", "تقع الآفة على اليسار."),
 ]
 CHANGED = [
@@ -33,6 +36,9 @@ CHANGED = [
     ("left kidney", "الكلية", "side"),
     ("the right is clear, the left is not", "اليسرى سليمة واليمنى ليست كذلك", "side_order"),
     ("L4-L5", "L3-L4", "level"),
+    ("Mean density -50 HU", "متوسط الكثافة 50 وحدة هاونسفيلد", "measurement"),
+    ("Mean density −50 HU", "متوسط الكثافة 50 HU", "measurement"),
+    ("between (-5 and 7) mm", "بين (5 و7) ملم", "measurement"),
 ]
 
 
@@ -51,6 +57,17 @@ def test_a_changed_fact_is_named(english, arabic, kind):
     assert found.kind == turned.kind == kind
     assert (found.missing, found.added) == (turned.added, turned.missing)
     assert found.missing or found.added
+
+
+def test_a_translation_in_the_language_of_its_original_is_named():
+    """Another sentence in the same language is no translation; names alone tell nothing."""
+    for original, twin in (
+        ("جودة الصورة جيدة.", "يُرجى فتح صورة أولًا."),
+        ("The right lung is clear.", "The right lung looks clear."),
+    ):
+        assert [one.kind for one in differences(original, twin)] == ["language"]
+    assert differences("CT, chest.", "CT chest") == ()
+    assert differences("MRI", "MRI FLAIR, PACS") == ()
 
 
 def test_words_that_only_look_like_sides_are_none():
