@@ -103,6 +103,7 @@ export function mountChat(element, props, trigger, watch) {
   const showUpdate = ({ run, thread: id, turn }) => {
     const { thread } = state;
     const known = runs.get(run);
+    if (known?.thread === null) announce("begun", { id });
     const done = turn.answers.at(-1).state !== "streaming";
     if (known && thread.id === known.thread) {
       if (thread.id === null) { thread.id = id; announce("thread", { id }); }

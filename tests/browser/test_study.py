@@ -211,6 +211,33 @@ def test_measuring_and_putting_it_into_the_question(opened):
     expect(page.locator("#viewer .strip-image")).to_have_count(2)
 
 
+def test_a_measurement_goes_with_its_own_first_question_only(opened):
+    """Opening another conversation, or pressing "new" again, neither moves it there nor loses it."""
+    page = opened()
+    ask(page, "An old conversation")
+    page.locator("#history .new-thread").click()
+    page.locator("#viewer [data-tool=length]").click()
+    drag(page, (4, 4), (24, 4))
+    listed = page.locator("#viewer .measure bdi")
+    expect(listed).to_have_count(1)
+    with page.expect_response("**/measure?thread=*") as asked:
+        page.locator("#history .thread-open").first.click()
+    assert asked.value.json() == {"measurements": []}
+    expect(listed).to_have_count(0)
+    page.locator("#history .new-thread").click()
+    expect(listed).to_have_count(1)
+    page.locator("#history .new-thread").click()
+    expect(listed).to_have_count(1)
+    ask(page, "How long is it?")
+    expect(listed).to_have_text([f"Length: {20 * SPACING_MM:g} mm"])
+    page.locator("#history .thread-open").nth(1).click()
+    expect(listed).to_have_count(0)
+    page.locator("#history .thread-open").first.click()
+    expect(listed).to_have_count(1)
+    page.locator("#history .new-thread").click()
+    expect(listed).to_have_count(0)
+
+
 def test_drawing_by_keyboard(opened):
     """A region and an angle are drawn with arrows and Enter alone."""
     page = opened()

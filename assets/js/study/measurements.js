@@ -39,14 +39,18 @@ export class Measurements {
     this.show = show;
     this.changed = changed;
     this.all = []; // { id, view, measurement }; id is null until it is kept with a conversation
+    this.pending = []; // those made before a conversation's first question
+    this.carried = Promise.resolve();
+    this.begunAs = null; // conversation the pending ones went along with
     this.thread = null;
   }
 
   /** Measure a shape in what a pane shows. */
   async add(view, kind, points) {
+    const { thread } = this;
     try {
-      const made = await json("measure", { thread: this.thread, view: { ...view, region: null }, shape: { kind, points } });
-      this.all.push(made);
+      const made = await json("measure", { thread, view: { ...view, region: null }, shape: { kind, points } });
+      if (thread !== null) { if (thread === this.thread) this.all.push(made); } else this.#wait(made);
       this.draw();
       this.changed();
     } catch (error) {
@@ -54,29 +58,62 @@ export class Measurements {
     }
   }
 
+  /** Keep a measurement for the first question of a conversation, which may have been asked meanwhile. */
+  #wait(made) {
+    this.pending.push(made);
+    if (this.thread === null) this.all = [...this.pending];
+    else if (this.thread === this.begunAs) { this.begun(this.thread); this.of(this.thread); }
+  }
+
   /** Those of what a view shows. */
   on(view) { return view ? this.all.filter((one) => placeKey(one.view) === placeKey(view)) : []; }
 
-  /** Another conversation; a new one takes along what was measured before its first question. */
-  async of(thread) {
-    const pending = this.thread === null && thread !== null ? this.all.filter((one) => one.id === null) : [];
-    this.thread = thread;
+  /** A first question has begun a conversation: what was measured before it goes along, into no other one. */
+  begun(thread) {
+    this.begunAs = thread;
+    this.carried = this.#carry(thread, this.pending);
+    this.pending = [];
+  }
+
+  async #carry(thread, going) {
     try {
-      const { measurements } = thread === null ? { measurements: [] } : await json(`measure?thread=${encodeURIComponent(thread)}`);
-      if (this.thread !== thread) return;
-      this.all = measurements;
-      for (const one of pending) this.all.push(await json("measure", { thread, view: one.view, shape: one.measurement.shape }));
+      for (const one of going) await json("measure", { thread, view: one.view, shape: one.measurement.shape });
     } catch (error) {
       notice(error.both ? local(error.both) : t("ui.server_lost"));
     }
+  }
+
+  /** Show another conversation's; what waits for a first question waits on, and is seen where none was asked yet. */
+  async of(thread) {
+    this.thread = thread;
+    if (thread === null) this.all = [...this.pending];
+    else await this.#load(thread);
+    if (this.thread !== thread) return;
     this.draw();
     this.changed();
+  }
+
+  async #load(thread) {
+    try {
+      await this.carried;
+      const { measurements } = await json(`measure?thread=${encodeURIComponent(thread)}`);
+      if (this.thread === thread) this.all = measurements;
+    } catch (error) {
+      notice(error.both ? local(error.both) : t("ui.server_lost"));
+    }
+  }
+
+  /** Forget what waits: the image it was made on is gone. */
+  forget() {
+    this.pending = [];
+    if (this.thread === null) this.of(null);
   }
 
   async #remove(one) {
     try {
       if (one.id !== null) await json(`measure/${encodeURIComponent(one.id)}`, undefined, "DELETE");
       this.all = this.all.filter((other) => other !== one);
+      this.pending = this.pending.filter((other) => other !== one);
     } catch (error) {
       notice(error.both ? local(error.both) : t("ui.server_lost"));
     }

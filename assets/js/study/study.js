@@ -137,7 +137,7 @@ export class Study {
     pane.geometry = null;
     pane.clear();
     this.tray.clear();
-    this.measurements.of(null);
+    this.measurements.forget();
     forgetFrames();
     this.refresh();
   }
@@ -403,7 +403,11 @@ export function mountStudy(element) {
   viewer.study = study;
   Object.defineProperty(viewer, "painter", { get: () => study.layout.active.painter, configurable: true });
   onLanguage(() => study.translate());
-  listen("thread", ({ id }) => study.measurements.of(id));
+  listen("begun", ({ id }) => study.measurements.begun(id));
+  listen("thread", ({ id, removed }) => {
+    if (removed) study.measurements.forget(); // its image may have gone with the conversation
+    study.measurements.of(id);
+  });
   viewer.register("image", {
     accepts: (one) => typeof one?.image === "string" || (Array.isArray(one?.montage) && one.montage.every((view) => typeof view.image === "string")),
     show: (shown, options) => { study.translate(); return study.show(shown, options); },
