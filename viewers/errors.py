@@ -31,6 +31,7 @@ The tree::
     │   ├── GantryTiltError            they are sheared
     │   ├── MixedOrientationError      they are not parallel
     │   ├── PlaneOutsideError          a plane that does not meet the volume
+    │   ├── ShiftedSlicesError         some are moved in their plane
     │   ├── TooFewSlicesError
     │   └── UnevenSpacingError         one is missing, or they are not equally far apart
     ├── TextDetectorMissingError       text is to be covered, and nothing here finds it
@@ -71,6 +72,7 @@ __all__ = [
     "OutsideReferenceError",
     "PlaneOutsideError",
     "RegionOutOfBoundsError",
+    "ShiftedSlicesError",
     "SlideBusyError",
     "StoredImageError",
     "TextDetectorMissingError",
@@ -395,6 +397,16 @@ class PlaneOutsideError(VolumeError):
     template = (
         "The {plane} plane at {found} mm does not meet the images, which reach from {low} to {high} mm. "
         "Choose a position between."
+    )
+
+
+class ShiftedSlicesError(VolumeError):
+    """Slices that do not lie on one straight line: some are moved in their plane, or the steps drift."""
+
+    key = "viewers.shifted_slices"
+    template = (
+        "Other planes cannot be shown: slices lie up to {found} mm beside the straight line from the first "
+        "to the last, as when the patient or the field of view was moved. Look at the slices one by one."
     )
 
 

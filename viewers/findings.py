@@ -103,6 +103,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.uneven_spacing": (
         "The slices are {smallest} to {largest} mm apart: at least one is missing or doubled."
     ),
+    "finding.slices_shifted": (
+        "Slices lie up to {distance} mm beside the straight line from the first to the last: they form no "
+        "volume."
+    ),
     "finding.gantry_tilt": "The slices are sheared by {degrees} degrees (tilted gantry).",
     "finding.position_missing": (
         "{count} images do not say where they lie; they are in the order of their numbers."

@@ -139,6 +139,9 @@ def _stack_findings(stack: Stack) -> list[Finding]:
     uneven = stack.uneven()
     if uneven is not None:
         found.append(finding("uneven_spacing", smallest=round(uneven[0], 3), largest=round(uneven[2], 3)))
+    shifted = stack.shifted_mm() if uneven is None else 0.0
+    if shifted:
+        return [*found, finding("slices_shifted", distance=round(shifted, 2))]
     tilt = stack.tilt_degrees()
     if tilt > TILT_DEGREES:
         found.append(finding("gantry_tilt", degrees=round(tilt, 1)))

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from viewers.errors import GantryTiltError, MixedOrientationError, TooFewSlicesError, UnevenSpacingError
+from viewers.errors import (
+    GantryTiltError,
+    MixedOrientationError,
+    ShiftedSlicesError,
+    TooFewSlicesError,
+    UnevenSpacingError,
+)
 from viewers.geometry import marks_from_cosines
 
 if TYPE_CHECKING:
@@ -33,6 +39,10 @@ FEWEST: Final = 3
 """Slices from which distances can be compared: two are always evenly spaced."""
 _UNEVEN: Final = 0.05
 """Largest difference of a step from the median step, as a part of it; positions are written with rounding."""
+_SHIFTED: Final = 0.1
+"""Largest distance of a slice, in its plane, from the line through first and last position, in pixels."""
+_ROUNDED: Final = (0.15, 0.25)
+"""The same where positions are written with rounding: in mm, but no more than this part of a pixel."""
 TILT_DEGREES: Final = 0.5
 """Shear from which it is told: 0.5 degrees moves the ends of a 300 mm stack by 2.6 mm against each other."""
 _MOST_DIRECTIONS: Final = 64
@@ -145,6 +155,32 @@ class Stack:
         cosine = sum(a * b for a, b in zip(line, first.normal, strict=True)) / length
         return math.degrees(math.acos(min(1.0, abs(cosine))))
 
+    def shifted_mm(self) -> float:
+        """Largest distance of a slice from its place on the line from first to last; 0 when within rounding.
+
+        The line may be sheared, as that of a tilted gantry is. Neighbouring steps may differ by rounding,
+        but their differences must not add up to half a step.
+        """
+        known = [plane for plane in self.planes if plane is not None]
+        if len(known) < FEWEST or len(known) < len(self.planes):
+            return 0.0
+        places = np.asarray([plane.position_mm for plane in known], float)
+        even = np.linspace(places[0], places[-1], len(places))
+        away = places - even
+        along = away @ known[0].normal
+        # A step that is longer by rounding takes its part of the shear along.
+        step = (places[-1] - places[0]) / (len(places) - 1)
+        across = float(step @ known[0].normal)
+        lean = step / across if abs(across) > 1e-6 else np.asarray(known[0].normal)
+        inside = np.linalg.norm(away - np.outer(along, lean), axis=1)
+        pixel = min(self.spacing_mm or (1.0,))
+        allowed = max(_SHIFTED * pixel, min(_ROUNDED[0], _ROUNDED[1] * pixel))
+        largest = float(inside.max())
+        if largest > allowed:
+            return largest
+        drift = float(np.abs(along).max())
+        return drift if drift > abs(across) / 2 else 0.0
+
     def uneven(self) -> tuple[float, float, float] | None:
         """Return the smallest, the median and the largest step in mm when they differ, else ``None``."""
         steps = sorted(self.steps_mm())
@@ -161,7 +197,7 @@ class Stack:
 
         Raises
         ------
-        TooFewSlicesError, MixedOrientationError, UnevenSpacingError, GantryTiltError
+        TooFewSlicesError, MixedOrientationError, UnevenSpacingError, ShiftedSlicesError, GantryTiltError
             With the numbers.
         """
         count, first = len(self.planes), self.planes[0] if self.planes else None
@@ -174,6 +210,9 @@ class Stack:
         if uneven is not None:
             smallest, middle, largest = (f"{value:.3f}" for value in uneven)
             raise UnevenSpacingError(smallest=smallest, expected=middle, largest=largest)
+        shifted = self.shifted_mm()
+        if shifted:
+            raise ShiftedSlicesError(found=f"{shifted:.2f}")
         tilt = self.tilt_degrees()
         if tilt > _LARGEST_TILT_DEGREES:
             raise GantryTiltError(found=f"{tilt:.1f}", limit=_LARGEST_TILT_DEGREES)

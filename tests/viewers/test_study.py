@@ -268,6 +268,17 @@ def test_uneven_and_tilted_series_say_so(tmp_path, read):
     assert "finding.gantry_tilt" in keys
 
 
+def test_slices_moved_in_their_plane_are_no_tilt(tmp_path, read):
+    """A field of view that was moved halfway is told as that, not as a tilted gantry."""
+    series = tmp_path / "in"
+    write_series(series, offsets=[0, 2, 4])
+    for path in write_series(tmp_path / "moved", offsets=[6, 8, 10], origin=(-10.0, -30.0, 10.0)):
+        path.rename(series / f"moved {path.name}")
+    keys = [item.key for item in only(read(series)[1]).findings]
+    assert "finding.slices_shifted" in keys
+    assert "finding.gantry_tilt" not in keys
+
+
 def test_archives_in_archives(tmp_path, read):
     """A zip in a zip is read; names that point elsewhere point nowhere; a third level is not opened."""
     paths = write_series(tmp_path / "in", count=3)

@@ -11,6 +11,7 @@ from viewers.errors import (
     GantryTiltError,
     MixedOrientationError,
     PlaneOutsideError,
+    ShiftedSlicesError,
     TooFewSlicesError,
     TooLargeError,
     UnevenSpacingError,
@@ -155,6 +156,39 @@ def test_what_is_no_volume_is_refused(volume, options, error, values):
         volume(**options)
     if values is not None:
         assert set(values) <= set(caught.value.values.values())
+
+
+@pytest.mark.parametrize(
+    ("moved", "shear", "refused"),
+    [
+        ((3, 4, 5, 6), 0.0, True),
+        ((5, 6, 7, 8, 9), 0.0, True),
+        ((5, 6, 7, 8, 9), 0.3, True),
+        ((), 0.3, False),
+        ((), 0.0, False),
+    ],
+)
+def test_slices_moved_in_their_plane_are_refused(moved, shear, refused):
+    """Even steps along the normal are not enough: a part that was moved is neither a volume nor a tilt."""
+    planes = tuple(
+        slice_plane((20.0 * (n in moved) + 0.04 * (-1) ** n, round(shear * 5 * n, 1), 5.0 * n), AXIAL)
+        for n in range(10)
+    )
+    stack = Stack(planes, (1.0, 1.0))
+    if refused:
+        with pytest.raises(ShiftedSlicesError):
+            stack.affine()
+    else:
+        assert stack.affine()[:3, 2] == pytest.approx((0, 5 * shear, 5), abs=0.02)
+
+
+def test_steps_that_drift_are_refused():
+    """Each step is even within rounding, and the middle still lies half a step and more off."""
+    steps = np.cumsum([0.0] + [1.0] * 41 + [1.04] * 40)
+    stack = Stack(tuple(slice_plane((0.0, 0.0, float(z)), AXIAL) for z in steps), (1.0, 1.0))
+    assert stack.uneven() is None
+    with pytest.raises(ShiftedSlicesError, match=r"0\.81 mm"):
+        stack.check()
 
 
 def test_mixed_orientations_are_refused():
