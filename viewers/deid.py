@@ -27,6 +27,7 @@ from viewers.attributes import PARSER_FAILURES, texts
 from viewers.display import burned_in
 from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
+from viewers.kept_text import KEPT_TEXT, stays
 from viewers.mask import mask_outside_regions, mask_text
 from viewers.silence import collected_warnings
 
@@ -225,6 +226,10 @@ def describe(policy: Policy) -> tuple[str, ...]:
             "become keyed 2.25 UIDs: the same UID always becomes the same one."
         ),
         "PatientID and PatientName become one keyed pseudonym: one patient stays one patient.",
+        (
+            f"Text that the table does not list is emptied, except that of {len(KEPT_TEXT)} attributes of "
+            "codes, machine, technique and display; so are names, dates and bytes it does not list."
+        ),
         dates,
         (
             "Private elements, elements the standard does not know, curves, overlays and group lengths "
@@ -358,10 +363,14 @@ class _Work:
             return self._with(element, self._uids(element.value))
         if action == "D":
             return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
-        if action == "Z" or vr in {"PN", "DA", "DT", "TM"}:
-            # Names and dates the table does not list are emptied too.
+        if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or self._stays(element)):
+            # Names, dates and text the table does not list are emptied too.
             return self._with(element, None)
         return self._with(element, element.value)
+
+    @staticmethod
+    def _stays(element: DataElement) -> bool:
+        return stays(int(element.tag), element.keyword, element.VR)
 
     def _uids(self, value: Any) -> Any:
         if not value:

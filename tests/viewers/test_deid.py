@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence
 from tests.viewers.conftest import TEST_FILES
 from viewers.deid import Policy, deidentify, describe
 from viewers.intake import open_image
+from viewers.kept_text import KEPT_TEXT
 
 README = Path(__file__).parents[2] / "README.md"
 KEY = b"0123456789abcdef"
@@ -136,6 +137,54 @@ def test_everywhere_else(ct):
     assert all(mark in before for mark in (b"ZZMARK", b"19310203", b"071113"))
     assert [mark for mark in GONE if mark in after] == []
     assert after[:128] == bytes(128)
+
+
+def free_text():
+    """Return the attributes of text and of plain bytes that the table does not list."""
+    listed, kinds = set(table()), {"LO", "LT", "OB", "SH", "ST", "UC", "UR", "UT"}
+    return [
+        tag
+        for tag, (vr, _, _, _, keyword) in DicomDictionary.items()
+        if vr in kinds and keyword and 8 <= tag >> 16 < 0x5000 and tag not in listed
+    ]
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_text_the_table_does_not_list(ct, nested, shift):
+    """Of free text only codes, the machine and what a display needs stay, wherever it stands."""
+    target = Dataset() if nested else ct
+    planted = plant(target, free_text())
+    assert len(planted) > 400
+    if nested:
+        ct.SequenceOfUltrasoundRegions = Sequence([target])
+    made = deidentify(ct, Policy(KEY, shift_dates=shift))
+    kept = left(made.dataset.SequenceOfUltrasoundRegions[0] if nested else made.dataset, planted)
+    assert set(kept) == {*KEPT_TEXT, "ICCProfile"}
+    assert b"ZZMARK" in written(made.dataset)
+    for keyword in kept:
+        del target[keyword]
+    assert b"ZZMARK" not in written(deidentify(ct, Policy(KEY, shift_dates=shift)).dataset)
+
+
+def test_dates_in_another_calendar_go(ct):
+    """A Hijri date of birth is one too; a code keeps its meaning, so that body parts can be read."""
+    ct.PatientBirthDateInAlternativeCalendar, ct.PatientDeathDateInAlternativeCalendar = "1390-01-07", "1445"
+    ct.PatientAlternativeCalendar = "ISLAMIC"
+    ct.RetrieveURL = "https://archive/wado?patientID=784-1970-1234567-1"
+    ct.add_new(0x00281055, "LO", ["AHMED ALI", "BONE"])
+    part = Dataset()
+    part.CodeValue, part.CodingSchemeDesignator, part.CodeMeaning = "39607008", "SCT", "Lung"
+    ct.AnatomicRegionSequence = Sequence([part])
+    for shift in (False, True):
+        made = deidentify(ct, Policy(KEY, shift_dates=shift)).dataset
+        assert not made.PatientBirthDateInAlternativeCalendar
+        assert not made.PatientDeathDateInAlternativeCalendar
+        assert not made.PatientAlternativeCalendar
+        assert not made.RetrieveURL
+        assert not made.WindowCenterWidthExplanation
+        assert made.AnatomicRegionSequence[0] == part
+        assert made.Manufacturer == ct.Manufacturer
 
 
 def test_the_given_dataset_is_not_changed(ct):
