@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.deidentify_command import add_commands as add_deidentify_commands
 from app.encryption_command import add_encryption_commands, unlock_by
-from app.help_texts import language_asked, speaking
+from app.help_texts import language_asked, speaking, wrong_value
 from app.history_command import add_history_commands
 from app.models_command import add_models_command
 from app.settings import Settings, load_settings
@@ -110,13 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
         "ask", parents=[common, model, view], help="ask about one image, answer on the terminal"
     )
     ask.add_argument("image", type=Path, metavar="IMAGE")
-    ask.add_argument("question")
+    ask.add_argument("question", type=_question)
     ask.set_defaults(command=_ask)
     render = commands.add_parser(
         "render", parents=[common, view], help="write exactly the pixels the page shows"
     )
     render.add_argument("image", type=Path, metavar="FILE")
-    render.add_argument("output", type=Path, metavar="OUT.png")
+    render.add_argument("output", type=_png_name, metavar="OUT.png")
     render.add_argument(
         "--level", type=int, metavar="N", help="of a slide, from 0; what the model is shown by default"
     )
@@ -184,7 +184,23 @@ def _configure_logging(level: str) -> None:
     logging.getLogger("bimedix2").setLevel(level)
 
 
+def _question(text: str) -> str:
+    if not text.strip():
+        raise wrong_value("expected a question, found {found}", found=repr(text))
+    return text
+
+
+def _png_name(text: str) -> Path:
+    if not text.lower().endswith(".png"):
+        raise wrong_value("expected a name that ends in .png, found {found}", found=repr(text))
+    return Path(text)
+
+
 def _environment_language() -> str:
+    """Language of the setting, as far as the environment has it, or of the terminal."""
+    setting = os.environ.get("BIMEDIX2_LANGUAGE", "")
+    if setting in {"en", "ar"}:
+        return setting
     name = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
     name = name or locale.getlocale()[0] or ""
     return "ar" if name.lower().startswith("ar") else "en"

@@ -50,7 +50,7 @@ def report(findings: Sequence[Finding], language: str) -> str:
     for finding in findings:
         level = texts.text(f"cli.doctor_check_{finding.level}", language)
         lines.append(f"  [{level}] {texts.text(finding.key, language, **finding.values)}")
-    problems = sum(finding.level != "ok" for finding in findings)
+    problems = sum(finding.level in {"warning", "failed"} for finding in findings)
     lines.append(
         texts.text("cli.doctor_problems", language, count=problems)
         if problems
@@ -90,7 +90,7 @@ def _gpu() -> Iterator[Finding]:
         }
         yield Finding("ok", "cli.doctor_gpu", values)
     else:
-        yield Finding("ok", "cli.doctor_no_gpu")
+        yield Finding("note", "cli.doctor_no_gpu")
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
@@ -117,7 +117,7 @@ def _encryption(settings: Settings) -> Finding:
     from app.encryption.keyring import key_of
 
     if Envelope.read(settings.folder) is None:
-        return Finding("ok", "cli.doctor_not_encrypted")
+        return Finding("note", "cli.doctor_not_encrypted")
     try:
         key_of(settings.folder)
     except EncryptionError as error:
@@ -165,4 +165,4 @@ def _decoders() -> Iterator[Finding]:
     values: dict[str, object] = {"found": len(known) - len(missing), "known": len(known)}
     yield Finding("ok", "cli.doctor_decoders", values)
     for entry in missing:
-        yield Finding("ok", "cli.doctor_decoder_missing", {"name": entry.name, "uid": entry.uid})
+        yield Finding("note", "cli.doctor_decoder_missing", {"name": entry.name, "uid": entry.uid})

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["Finding", "Level"]
 
-Level = Literal["ok", "warning", "failed"]
+Level = Literal["ok", "note", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

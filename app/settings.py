@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "BIMEDIX2_"
 Ownership = Literal["single", "visitor", "users"]
 
 _MIB = 1024 * 1024
+_LAST_PORT = 65535
 
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  # shared memory; the folder in it is made for one user alone
@@ -268,6 +269,8 @@ def _coerce(name: str, value: Any, default: Any, place: str) -> Any:
         raise SettingsError(
             place=place, found=f"{name} = {value!r}", expected=" or ".join(get_args(Ownership))
         )
+    if name == "port" and not 0 <= result <= _LAST_PORT:
+        raise SettingsError(place=place, found=f"{name} = {value!r}", expected=f"0-{_LAST_PORT}")
     return result
 
 

@@ -82,7 +82,7 @@ def _studies(settings: Settings, options: argparse.Namespace, language: str) -> 
             print(json.dumps(_as_json(studies, reader.findings), indent=1))
         else:
             print("\n".join(_lines(studies, reader, language)))
-    return 0
+    return 0 if studies else 1
 
 
 def _as_json(studies: tuple[Study, ...], findings: tuple[Finding, ...]) -> dict[str, Any]:
@@ -186,7 +186,8 @@ def _is_volume(series: Series) -> bool:
 
 
 @contextmanager
-def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) -> Iterator[Volume]:
+def _opened_volume(settings: Settings, source: Path, wanted: str | None, language: str) -> Iterator[Volume]:
+    from i18n.catalogue import Catalogue
     from viewers.assembly import volume_of
     from viewers.nifti import read_nifti
 
@@ -195,12 +196,15 @@ def _opened_volume(settings: Settings, source: Path, wanted: str | None = None) 
         yield read_nifti(source)
         return
     with read(settings, source) as (studies, _):
-        yield volume_of(chosen(studies, wanted, volume=True))
+        series = chosen(studies, wanted, volume=True)
+        count = sum(len(study.series) for study in studies)
+        print(Catalogue().text("cli.volume_series", language, found=series.id, count=count))
+        yield volume_of(series)
 
 
-def _volume(settings: Settings, options: argparse.Namespace, _language: str) -> int:
+def _volume(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from viewers.nifti import write_nifti
 
-    with _opened_volume(settings, options.source, options.series) as volume:
+    with _opened_volume(settings, options.source, options.series, language) as volume:
         write_nifti(volume, options.output)
     return 0

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from viewers.image import Image
     from viewers.planes import PlaneView
     from viewers.view import View
+    from viewers.window import VoiFunction
 
 __all__ = ["add_measure_command", "add_view_flags", "opened_view"]
+
+_LARGEST = 1e30
+"""Numbers beyond stand for nothing."""
 
 
 def add_view_flags(view: argparse.ArgumentParser) -> None:
@@ -31,7 +35,7 @@ def add_view_flags(view: argparse.ArgumentParser) -> None:
     view.add_argument("--series", metavar="ID", help="of a folder or zip, as listed by studies; the largest")
     view.add_argument(
         "--window",
-        type=_numbers(2),
+        type=_window,
         metavar="CENTRE,WIDTH",
         help="e.g. --window=-600,1500; the file's own by default",
     )
@@ -88,6 +92,13 @@ def _numbers(count: int) -> Any:
         return numbers
 
     return read
+
+
+def _window(text: str) -> tuple[float, ...]:
+    center, width = _numbers(2)(text)
+    if not (abs(center) < _LARGEST and 0 < width < _LARGEST):
+        raise wrong_value("expected a centre, and a width above 0, found {found}", found=repr(text))
+    return center, width
 
 
 def _whole_numbers(count: int) -> Any:
@@ -173,7 +184,10 @@ def _changed(view: View, options: argparse.Namespace) -> View:
     from viewers.window import Window
 
     if options.window:
-        view = replace(view, window=Window(*options.window), voi_lut=None)
+        center, width = options.window
+        # PS3.3 C.11.2.1.2.1: the common function begins at a width of 1
+        function: VoiFunction = "LINEAR" if width >= 1 else "LINEAR_EXACT"
+        view = replace(view, window=Window(center, width, function), voi_lut=None)
     if options.region:
         view = replace(view, region=Region(*options.region))
     if options.rule:

@@ -343,7 +343,10 @@ class ArchiveError(OpenError):
     """A zip archive that cannot be read."""
 
     key = "viewers.archive"
-    template = "The archive cannot be read: {reason}. Make it again, or choose the files themselves."
+    template = (
+        "The archive is damaged, cut off or protected by a password ({reason}). Make it again, or choose the "
+        "files themselves."
+    )
 
 
 class IntakeError(OpenError):

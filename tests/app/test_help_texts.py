@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from app.cli import _environment_language as environment_language
 from app.cli import build_parser
 from app.help_texts import language_asked, speaking, texts_of
 from i18n.catalogue import Catalogue
@@ -52,6 +53,11 @@ def said(*arguments, language="ar"):
         (("history", "log", "--since", "now"), 2, "المتوقّع تاريخ بصيغة 2026-01-31، والموجود 'now'"),
         (("history", "prune", "--older-than", "x"), 2, "المتوقّع عدد أيام لا يقل عن 1"),
         (("volume", "in", "out.png"), 2, "المتوقّع اسم ينتهي بـ .nii"),
+        (("render", "in", "out.nii"), 2, "المتوقّع اسم ينتهي بـ .png"),
+        (("render", "in", "out.png", "--window", "40,0"), 2, "المتوقّع مركز وعرض أكبر من 0"),
+        (("render", "in", "out.png", "--window", "nan,1"), 2, "المتوقّع مركز وعرض أكبر من 0"),
+        (("ask", "in", " "), 2, "المتوقّع سؤال"),
+        (("serve", "--port", "70000"), 1, "0-65535"),
         (("render", "in", "out.png", "--region", "1,2"), 2, "المتوقّع أعداد تفصل بينها فواصل، عددها 4"),
     ],
 )
@@ -72,3 +78,11 @@ def test_the_flag_counts_before_anything_is_parsed():
     assert language_asked(["--language", "de"], "en") == "en"
     assert "usage:" in said("--help", language="en")[1]
     assert "الاستعمال" in said("serve", "--help", "--language", "ar", language="en")[1]
+
+
+def test_the_setting_in_the_environment_counts_before_anything_is_parsed(monkeypatch):
+    """It is above the terminal's language; what it cannot be leaves that."""
+    for terminal, setting, expected in (("C", "ar", "ar"), ("ar_SA", "en", "en"), ("ar_SA", "x", "ar")):
+        monkeypatch.setenv("LC_ALL", terminal)
+        monkeypatch.setenv("BIMEDIX2_LANGUAGE", setting)
+        assert environment_language() == expected
