@@ -96,7 +96,12 @@ _CODES: Final = {
     "113101": "Clean Pixel Data Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
 }
-_DATE: Final = re.compile(r"(\d{4})(\d{2})(\d{2})(.*)", re.DOTALL)
+_TIME_OF_DAY: Final = r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?"
+_DAY: Final = r"([0-9]{4})([0-9]{2})([0-9]{2})"
+_TIME: Final = re.compile(_TIME_OF_DAY, re.ASCII)
+_DATE: Final = re.compile(f"{_DAY}()", re.ASCII)
+_DATE_TIME: Final = re.compile(rf"{_DAY}((?:{_TIME_OF_DAY})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?)", re.ASCII)
+"""Forms of the values TM, DA and DT (PS3.5 6.2); what has none of them may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +386,16 @@ class _Work:
 
     def _shifted(self, element: DataElement) -> Any:
         values = element.value if not isinstance(element.value, str) else [element.value]
-        if element.VR == "TM" or not values:
+        if not values:
             return element.value
-        return [self._shifted_text(str(item)) for item in values]
+        return [self._shifted_text(str(item), element.VR) for item in values]
 
-    def _shifted_text(self, text: str) -> str:
-        """Move the date; what is no date is emptied."""
-        found = _DATE.fullmatch(text.strip())
+    def _shifted_text(self, text: str, vr: str) -> str:
+        """Move the date; a time of day stays, and what is neither is emptied."""
+        text = text.strip(" \0")
+        if vr == "TM":
+            return text if _TIME.fullmatch(text) else ""
+        found = (_DATE if vr == "DA" else _DATE_TIME).fullmatch(text)
         if found is None:
             return ""
         year, month, day, rest = found.groups()

@@ -238,12 +238,38 @@ def test_dates_are_shifted_together(ct):
     assert plain.LongitudinalTemporalInformationModified == "REMOVED"
 
 
-def test_what_is_no_date_is_not_kept(ct):
-    """Text in place of a date is emptied when dates are shifted."""
-    ct.add_new(0x00080020, "DA", "")
-    ct["StudyDate"]._value = "ZZMARK"
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("StudyDate", "ZZMARK"),
+        ("StudyDate", "20240301ZZ"),
+        ("StudyDate", "20241399"),
+        ("StudyTime", "ZZMARK"),
+        ("StudyTime", "101112ZZ"),
+        ("StudyTime", "257799"),
+        ("AcquisitionDateTime", "20240301101112 AHMED"),
+        ("AcquisitionDateTime", "20240301+AHMED"),
+        ("AcquisitionDateTime", "202403011011\u0661\u0662"),
+    ],
+)
+def test_what_is_no_date_is_not_kept(ct, keyword, text):
+    """Text in place of a date or a time, or after one, is emptied when dates are shifted."""
+    setattr(ct, keyword, "")
+    ct[keyword]._value = text
     made = deidentify(ct, Policy(KEY, shift_dates=True)).dataset
-    assert not made.StudyDate
+    assert not made[keyword].value
+
+
+def test_times_of_day_stay_when_dates_are_shifted(ct):
+    """Every form the standard has for them, several in one element too."""
+    ct.StudyTime, ct.SeriesTime, ct.AcquisitionTime = "10", "1011", "101112.123456"
+    ct.add_new(0x00181201, "TM", ["101112", "235960"])
+    ct.AcquisitionDateTime, ct.InstanceCoercionDateTime = "2024030110-0330", "20240301"
+    made = deidentify(ct, Policy(KEY, shift_dates=True)).dataset
+    assert (made.StudyTime, made.SeriesTime, made.AcquisitionTime) == ("10", "1011", "101112.123456")
+    assert list(made[0x00181201].value) == ["101112", "235960"]
+    assert re.fullmatch(r"\d{8}10-0330", made.AcquisitionDateTime)
+    assert re.fullmatch(r"\d{8}", made.InstanceCoercionDateTime)
 
 
 def test_the_result_says_so_and_opens(ct, write):
