@@ -72,12 +72,14 @@ export function mountViewer(element) {
 
   const openStudy = async (files, signal) => {
     const met = new Set(); // series already in the list
+    const before = stamp(viewer.view()); // what is on screen while the files are read
     let first = null;
+    let shown = Promise.resolve();
     const told = (state) => {
       if (state.state === "sending") { say(tCount("ui.sending_files", files.length), state.sent, "sending"); return; }
       const share = state.total ? state.done / state.total : null;
       say(state.stage === "storing" ? t("ui.storing_study") : t("ui.reading_study", { done: state.done, total: state.total }), share, state.stage);
-      if (state.first && !first) { first = state.first; showFirst(first); }
+      if (state.first && !first) { first = state.first; shown = showFirst(first); }
       for (const { digest } of state.series) meet(digest);
     };
     const meet = (digest) => {
@@ -95,18 +97,21 @@ export function mountViewer(element) {
     const state = await uploadStudy(files, told, signal);
     for (const { digest } of state.series) if (digest) await viewer.info(digest).catch(() => {});
     report(state, files);
-    await settle(state, first, show);
+    await shown;
+    await settle(state, first, before, show);
     state.release?.();
   };
 
-  /** Go from the image that was shown alone to the largest series, unless the reader has moved on. */
-  const settle = async (state, first, show) => {
+  const stamp = (shown) => JSON.stringify(shown);
+
+  /** Go from what was on screen before, or the image shown alone, to the largest series, unless the reader has moved on. */
+  const settle = async (state, first, before, show) => {
     const opened = state.series.filter((one) => one.digest);
     const isSeries = opened.some((one) => one.digest === first);
     const shown = viewer.view();
     if (first && !isSeries && state.state === "done") viewer.images.delete(first);
-    const stays = shown && !(shown.image === first && !isSeries);
-    if (opened.length && (!stays || shown.image === first)) {
+    const hasMoved = shown && shown.image !== first && stamp(shown) !== before;
+    if (opened.length && !hasMoved) {
       const largest = opened.reduce((best, one) => (one.frames > best.frames ? one : best));
       await show(largest.digest);
     }
