@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ask, held
+from tests.browser.conftest import ask, held, upload
 from tests.browser.made import COUNT, SIZE, SPACING_MM, STEP_MM, series, value_at
 
 VIEWER = "import('/page/js/viewer.js').then((m) => m.viewer{0})"
@@ -101,6 +101,16 @@ def test_a_folder_opens_as_a_study(open_page, folder):
     bodies = [body for url, _, body in sent if url.endswith("/files")]
     assert bodies
     assert all(name not in str(sent) for name in ("SMITH_JOHN", "CT 1", "CT%201", "IM0", "letter.txt"))
+
+
+def test_a_study_takes_the_place_of_what_was_on_screen(open_page, folder, ct_file):
+    """However fast it is read, and when it is open already; a question would go out about the old image."""
+    page = open_page()
+    upload(page, ct_file)
+    open_folder(page, folder, 3)
+    page.locator("#viewer .strip-image").nth(2).click()
+    expect(corner(page)).to_contain_text("1/4")
+    open_folder(page, folder, 3)
 
 
 def test_scrolling_cine_and_windows(opened):
@@ -297,6 +307,9 @@ def test_chosen_slices_are_asked_about_together(opened):
     expect(corner(page)).to_contain_text(f"{COUNT}/{COUNT}")
     press(page, "s")
     assert view(page)["labels"] == ["1", str(COUNT)]
+    page.locator("#viewer .tray .strip-image").first.click()  # looked at, and still chosen
+    expect(corner(page)).to_contain_text(f"1/{COUNT}")
+    assert view(page)["labels"] == ["1", str(COUNT)]
     page.get_by_role("button", name="As the model sees it").click()
     expect(page.locator("#viewer .preview img")).to_be_visible()
     ask(page, "What differs?")
@@ -307,6 +320,22 @@ def test_chosen_slices_are_asked_about_together(opened):
     page.locator("#chat .evidence").click()
     expect(page.locator("#viewer .preview img")).to_be_visible()
     assert view(page)["labels"] == ["1", str(COUNT)]
+
+
+def test_more_slices_than_fit_are_refused_aloud(opened):
+    """One more than a montage holds is not chosen, and the page says so."""
+    page = opened()
+    page.evaluate(
+        """async () => {
+          const { viewer } = await import('/page/js/viewer.js');
+          const view = viewer.view();
+          const part = (x) => ({ ...view, region: { x, y: 0, width: 2, height: 2 } });
+          viewer.study.tray.set(Array.from({ length: 36 }, (_, at) => part(at)));
+        }"""
+    )
+    press(page, "s")
+    expect(page.locator(".notice").last).to_contain_text("At most 36 slices")
+    assert len(view(page)["montage"]) == 36
 
 
 def test_two_series_side_by_side(opened):

@@ -33,8 +33,8 @@ export class Study {
     const events = { changed: (pane) => this.changed(pane), drawn: () => {} };
     this.cine = new Cine(() => this.step(1, { wrap: true }), () => this.footer.draw());
     this.layout = new Layout(this.part("panes"), events, () => this.refresh());
-    this.tray = new Tray(this.part("tray"), { show: (view) => this.show(view), changed: () => { this.preview(null); this.tell(); } });
-    this.measurements = new Measurements(this.part("measures"), { show: (view) => this.show(view), changed: () => this.drawMeasured() });
+    this.tray = new Tray(this.part("tray"), { show: (view) => this.show(view, { open: true }), changed: () => { this.preview(null); this.tell(); } });
+    this.measurements = new Measurements(this.part("measures"), { show: (view) => this.show(view, { open: true }), changed: () => this.drawMeasured() });
     this.actions = this.#actions();
     listenTo(this.layout.active, this);
     this.footer = mountFooter(element, this);

@@ -1,5 +1,6 @@
 // Slices chosen to be asked about together: a montage with their numbers, as the model will be given it.
 
+import { notice } from "../dialogs.js";
 import { el, icon, keepingFocus } from "../dom.js";
 import { t, tCount } from "../texts.js";
 import { describeView, thumbnail } from "../view.js";
@@ -33,7 +34,8 @@ export class Tray {
 
   add(view) {
     const stamp = JSON.stringify(view);
-    if (this.views.some((one) => JSON.stringify(one) === stamp) || this.views.length >= MOST) return;
+    if (this.views.some((one) => JSON.stringify(one) === stamp)) return;
+    if (this.views.length >= MOST) { notice(t("ui.tray_full", { count: MOST }), "warning"); return; }
     this.set([...this.views, view]);
   }
 
