@@ -89,6 +89,8 @@ _STATUS: Final = (
     "LongitudinalTemporalInformationModified",
 )
 _STANDARD_UID: Final = "1.2.840.10008."
+_UID: Final = re.compile(r"(?=.{1,64}\Z)(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
+"""The form of a UID (PS3.5 9.1)."""
 _SHIFT_DAYS: Final = 3650
 """Dates are moved into the past by 1 to this many days, ten years."""
 _CODES: Final = {
@@ -227,8 +229,8 @@ def describe(policy: Policy) -> tuple[str, ...]:
             f"{counts['Z']} emptied and {counts['D']} replaced by a fixed value, at every level of nesting."
         ),
         (
-            f"UIDs ({counts['U']} attributes of the table and all others that the standard does not define) "
-            "become keyed 2.25 UIDs: the same UID always becomes the same one."
+            f"UIDs ({counts['U']} attributes of the table and all others that the standard does not define, "
+            "kinds of objects apart) become keyed 2.25 UIDs: the same UID always becomes the same one."
         ),
         "PatientID and PatientName become one keyed pseudonym: one patient stays one patient.",
         (
@@ -365,7 +367,9 @@ class _Work:
         if action == "X":
             return None
         if vr == "UI":
-            return self._with(element, self._uids(element.value))
+            # Kinds of objects name no one, but nothing could be read whose kind is not known any more.
+            named = "SOPClass" in element.keyword and _are_uids(element.value)
+            return self._with(element, element.value if named else self._uids(element.value))
         if action == "D":
             return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
         if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or self._stays(element)):
@@ -412,13 +416,18 @@ class _Work:
         return NewElement(element.tag, element.VR, value)
 
 
+def _are_uids(value: Any) -> bool:
+    values = [value] if isinstance(value, str) else value or ()
+    return all(_UID.fullmatch(str(item)) for item in values)
+
+
 def _set_file_meta(made: Dataset, dataset: Dataset, work: _Work) -> None:
     """Make preamble and file meta information anew (PS3.10 7.1)."""
     from pydicom.dataset import FileMetaDataset
 
     old, meta = getattr(dataset, "file_meta", None), FileMetaDataset()
     sop_class = made.get("SOPClassUID") or (old.get("MediaStorageSOPClassUID") if old else None)
-    meta.MediaStorageSOPClassUID = sop_class if str(sop_class).startswith(_STANDARD_UID) else ""
+    meta.MediaStorageSOPClassUID = sop_class if sop_class and _are_uids(sop_class) else ""
     instance = made.get("SOPInstanceUID") or pseudonymous_uid(work.policy, work.pseudonym)
     made.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = instance
     stated = str(old.get("TransferSyntaxUID", "")) if old else ""

@@ -238,6 +238,21 @@ def test_dates_are_shifted_together(ct):
     assert plain.LongitudinalTemporalInformationModified == "REMOVED"
 
 
+def test_a_kind_of_object_keeps_its_name(ct, write):
+    """A maker's own SOP class stays in all three places; what is no UID does not."""
+    own = "1.2.840.113619.4.26"
+    ct.SOPClassUID = ct.file_meta.MediaStorageSOPClassUID = own
+    item = Dataset()
+    item.ReferencedSOPInstanceUID, item.ReferencedSOPClassUID = ct.SOPInstanceUID, own
+    ct.SourceImageSequence = Sequence([item])
+    made = deidentify(ct, Policy(KEY)).dataset
+    assert made.SOPClassUID == made.file_meta.MediaStorageSOPClassUID == own
+    assert made.SourceImageSequence[0].ReferencedSOPClassUID == own
+    assert pydicom.dcmread(write(made)).file_meta.MediaStorageSOPClassUID == own
+    ct["SOPClassUID"]._value = "ZZMARK"
+    assert b"ZZMARK" not in written(deidentify(ct, Policy(KEY)).dataset)
+
+
 @pytest.mark.parametrize(
     ("keyword", "text"),
     [
