@@ -14,6 +14,7 @@ from app.errors import TurnNotFoundError
 from app.history import indexing, rows
 from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
+from app.history.measurements import copy_measurements
 from app.history.models import answers, feedback, tags, threads, turns
 from app.history.records import FEEDBACK_REASONS, Feedback
 from app.history.seals import Seal, row_seals, thread_seals
@@ -43,7 +44,8 @@ class Curation:
     def fork(self, owner: str, thread_id: str, turn_id: str) -> str:
         """Begin another conversation with the turns of this one up to a turn, that one included.
 
-        Answers still being written are left out; times stay those of the original.
+        What was measured goes along, except on images only later turns show. Answers still being written
+        are left out; times stay those of the original.
 
         Returns
         -------
@@ -216,7 +218,10 @@ class Curation:
 def _branch(
     connection: Connection, owner: str, thread_id: str, turn_id: str, *, keep_last: bool
 ) -> tuple[str, str | None]:
-    """Copy a thread up to a turn, with or without that one; returns it and its language of answers."""
+    """Copy a thread up to a turn, with or without that one; returns it and its language of answers.
+
+    What was measured is copied too, but not on images only the turns behind show.
+    """
     thread = rows.check_thread(connection, owner, thread_id, lock=True)
     found = _turns_until(connection, thread_id, turn_id)
     branch = rows.insert_thread(connection, owner, thread.title, datetime.now(UTC))
@@ -225,6 +230,12 @@ def _branch(
     shown = rows.views_of(connection, thread_id)
     for turn in found if keep_last else found[:-1]:
         _copy_turn(connection, owner, turn, shown.get(turn.id, ()), branch)
+    kept = {turn.id for turn in found}
+    images, kept_images = (
+        {digest for turn, views in shown.items() if turn in some for view in views for digest in view.images}
+        for some in (shown, kept)
+    )
+    copy_measurements(connection, thread_id, branch, images - kept_images)
     return branch, thread.answer_language
 
 

@@ -13,11 +13,13 @@ from app.history import rows
 from app.history.models import measurements, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy import Connection
 
     from app.history.database import Database
 
-__all__ = ["MOST_MEASUREMENTS", "KeptMeasurement", "Measuring"]
+__all__ = ["MOST_MEASUREMENTS", "KeptMeasurement", "Measuring", "copy_measurements"]
 
 MOST_MEASUREMENTS = 500
 """Of one conversation; a reader makes some tens."""
@@ -93,3 +95,20 @@ class Measuring:
         with self._database.write() as connection:
             if not connection.execute(delete(measurements).where(wanted)).rowcount:
                 raise MeasurementNotFoundError(found=measurement_id[:8])
+
+
+def copy_measurements(
+    connection: Connection, thread_id: str, branch: str, left_out: Collection[str] = ()
+) -> None:
+    """Give a branch the measurements of its origin, with ids of their own.
+
+    Parameters
+    ----------
+    left_out : collection of str
+        Digests of images the branch does not show; what was measured on them stays behind.
+    """
+    query = select(measurements).where(measurements.c.thread_id == thread_id)
+    for row in connection.execute(query).mappings().all():
+        if row["view"].get("image") not in left_out:
+            copied = {**row, "id": rows.new_id(), "thread_id": branch}
+            connection.execute(insert(measurements).values(**copied))

@@ -75,9 +75,9 @@ export function mountChat(element, props, trigger, watch) {
 
   const showThread = (message) => {
     if (message.refresh && (message.thread.id !== state.thread.id || runs.size)) return;
-    const { id = null, turns = [], language = null } = message.thread ?? {};
-    state.thread = { id, turns, language };
-    if (runs.has(message.run)) runs.get(message.run).thread = id;
+    const { id = null, turns = [], language = null, patient = null } = message.thread ?? {};
+    state.thread = { id, turns, language, patient };
+    if (runs.has(message.run)) { runs.get(message.run).thread = id; notice(t("ui.forked"), "note"); } // a question asked differently
     shown = SHOWN_TURNS;
     state.chosen.clear();
     painter.questions.clear();

@@ -62,6 +62,7 @@ def test_edit_and_branch_leave_the_original(open_page):
     page.locator("dialog textarea").fill("Which lobe?")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#chat .bubble")).to_have_text(["Which lobe?"])
+    expect(page.locator(".notice")).to_contain_text("A new conversation was begun")
     expect(page.locator("#chat .answer[data-state=complete]")).to_have_count(1)
     expect(page.locator("#history .thread")).to_have_count(2)
     page.locator("#history .thread-open", has_text="Which side?").click()

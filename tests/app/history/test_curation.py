@@ -45,6 +45,28 @@ def test_a_branch_has_the_turns_up_to_one_and_ids_of_its_own(store):
     assert copied.title == original.title
 
 
+def test_a_branch_takes_along_what_was_measured(store):
+    """On its own images and on those never asked about; ids are its own, so that deleting stays apart."""
+    thread, turns = _conversation(store, 1)
+    later = StoredView(("d2",), {"image": "d2"}, "r")
+    store.add_image("amal", "d2", "CT")
+    _, second, answer = store.begin_turn("amal", thread, "and this one?", [later], "demo")
+    store.finish(answer, "yes", "complete")
+    for image in ("d1", "d2", "d3"):
+        store.keep_measurement("amal", thread, {"image": image}, {"on": image})
+
+    def measured(one):
+        return sorted(kept.measurement["on"] for kept in store.measurements("amal", one))
+
+    fork = store.fork("amal", thread, turns[0])
+    edited, *_ = store.edit("amal", thread, turns[0], "differently", "demo")
+    whole, *_ = store.edit("amal", thread, second, "differently", "demo")
+    assert measured(fork) == measured(edited) == ["d1", "d3"]
+    assert measured(whole) == ["d1", "d2", "d3"]
+    store.delete_measurement("amal", store.measurements("amal", fork)[0].id)
+    assert measured(thread) == ["d1", "d2", "d3"]
+
+
 def test_a_branch_and_its_origin_change_apart(store):
     """What is added, renamed or deleted in one is not in the other; the shared image stays."""
     thread, turns = _conversation(store, 1)
