@@ -28,7 +28,7 @@ from viewers.geometry import (
 from viewers.image import FrameDisplay
 from viewers.luts import voi_luts
 from viewers.pixels import Rescale
-from viewers.stack import passes, slice_plane
+from viewers.stack import FrameKey, passes, slice_plane
 from viewers.vocabulary import (
     BURNED_IN_MODALITIES,
     CODE_FACTS,
@@ -71,14 +71,18 @@ _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 _MOST_REGIONS: Final = 64
 _CENTIMETRES: Final = 3
 """PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
-_PASSES: Final = (
+_STATED: Final = (
     ("FrameContentSequence", "TemporalPositionIndex"),
-    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
-    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     ("MREchoSequence", "EffectiveEchoTime"),
     ("MRDiffusionSequence", "DiffusionBValue"),
 )
-"""Functional groups that tell frames at one place apart."""
+"""Functional groups that number frames at one place."""
+_TIMED: Final = (
+    ("FrameContentSequence", "TemporalPositionIndex"),
+    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+)
+"""Functional groups that say when a frame was taken."""
 
 
 def modality(dataset: Dataset) -> str:
@@ -312,13 +316,17 @@ def frame_passes(dataset: Dataset, planes: tuple[SlicePlane | None, ...]) -> tup
     return passes(planes, [_pass_key(dataset, index) for index in range(len(planes))])
 
 
-def _pass_key(dataset: Dataset, frame: int) -> tuple[float, ...]:
-    found = []
-    for macro, keyword in _PASSES:
-        item = group_item(dataset, frame, macro)
-        value = None if item is None else number(item, keyword)
-        found.append(-1.0 if value is None else value)
-    return tuple(found)
+def _pass_key(dataset: Dataset, frame: int) -> FrameKey:
+    return FrameKey(
+        stated=tuple(_grouped(dataset, frame, *names) for names in _STATED),
+        timed=tuple(_grouped(dataset, frame, *names) for names in _TIMED),
+    )
+
+
+def _grouped(dataset: Dataset, frame: int, macro: str, keyword: str) -> tuple[float, ...]:
+    item = group_item(dataset, frame, macro)
+    value = None if item is None else number(item, keyword)
+    return () if value is None else (value,)
 
 
 def frame_times(dataset: Dataset, fmt: PixelFormat) -> tuple[float, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
 from viewers.origin import origin
+from viewers.passes import Placed, told_apart
 from viewers.series import Series
 from viewers.stack import TILT_DEGREES, Stack
 
@@ -100,33 +100,24 @@ def _same_kind(one: Common, other: Common) -> bool:
 
 
 def _times(group: list[Header]) -> list[list[Header]]:
-    """Split a group into stacks in which no place is taken twice, each sorted along the normal.
+    """Split a group into passes through the patient, each sorted along the normal.
 
-    Echoes and time points that the headers tell apart are separated by them, the rest by acquisition and
-    instance number.
+    Echoes, time points and acquisitions that the headers tell apart are separated by them, the rest by
+    instance number; see :mod:`viewers.passes`.
     """
     first = group[0].instance.plane
     if first is None:
         return [sorted(group, key=_by_number)]
     normal = first.normal
+    return [[group[n] for n in part] for part in told_apart([_placed(header, normal) for header in group])]
 
-    def place(header: Header) -> float:
-        plane = header.instance.plane
-        return round(plane.along(normal), 2) if plane is not None else 0.0
 
-    stacks: list[list[Header]] = []
-    doubled = max(Counter(place(header) for header in group).values()) > 1
-    by_time: dict[tuple[tuple[float, ...], ...], list[Header]] = {}
-    for header in group:
-        by_time.setdefault(header.time if doubled else (), []).append(header)
-    for _, headers in sorted(by_time.items(), key=lambda item: item[0]):
-        layers: dict[int, list[Header]] = {}
-        taken: Counter[float] = Counter()
-        for header in sorted(headers, key=_by_number):
-            layers.setdefault(taken[place(header)], []).append(header)
-            taken[place(header)] += 1
-        stacks += [sorted(layer, key=place) for layer in layers.values()]
-    return stacks
+def _placed(header: Header, normal: tuple[float, float, float]) -> Placed:
+    plane = header.instance.plane
+    place = round(plane.along(normal), 2) if plane is not None else 0.0
+    echo, position, trigger, diffusion = header.time or ((),) * 4
+    stated = (echo, position, diffusion, (float(header.acquisition),))
+    return Placed(place, stated, (position, trigger), _by_number(header))
 
 
 def _by_number(header: Header) -> tuple[int, int, int]:
@@ -135,6 +126,8 @@ def _by_number(header: Header) -> tuple[int, int, int]:
 
 
 def _stack_findings(stack: Stack) -> list[Finding]:
+    if stack.is_one_place():
+        return []
     found = []
     uneven = stack.uneven()
     if uneven is not None:

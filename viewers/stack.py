@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,18 +24,21 @@ from viewers.errors import (
     UnevenSpacingError,
 )
 from viewers.geometry import marks_from_cosines
+from viewers.passes import Placed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["SlicePlane", "Stack", "passes", "slice_plane"]
+__all__ = ["FrameKey", "SlicePlane", "Stack", "passes", "slice_plane"]
 
 _PARALLEL: Final = 1e-3
 """Largest difference of a direction's component between parallel slices: about 0.06 degrees."""
 FEWEST: Final = 3
 """Slices from which distances can be compared: two are always evenly spaced."""
+_SAME_MM: Final = 0.01
+"""Distance along the normal below which two slices lie at the same place."""
 _UNEVEN: Final = 0.05
 """Largest difference of a step from the median step, as a part of it; positions are written with rounding."""
 _SHIFTED: Final = 0.1
@@ -85,11 +87,22 @@ def slice_plane(position: Sequence[float], cosines: Sequence[float]) -> SlicePla
     return SlicePlane((position[0], position[1], position[2]), tuple(cosines))
 
 
-def passes(planes: Sequence[SlicePlane | None], keys: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
+@dataclass(frozen=True, slots=True)
+class FrameKey:
+    """What a file says of a frame besides its place; entries are the same for all frames of an image."""
+
+    part: tuple[float, ...] = ()
+    """Frames in which this differs never go together, whatever their places: a segment's number."""
+    stated: tuple[tuple[float, ...], ...] = ()
+    timed: tuple[tuple[float, ...], ...] = ()
+    """Both as in :class:`viewers.passes.Placed`."""
+
+
+def passes(planes: Sequence[SlicePlane | None], keys: Sequence[FrameKey]) -> tuple[int, ...]:
     """Give frames numbers, so that those with the same number go through the patient once.
 
-    Frames of several orientations are always told apart. Where a place is taken twice, ``keys`` (time,
-    echo, b-value) tell the frames apart, and their order what the keys leave together.
+    Frames of several orientations or segments are always told apart. Where a place is taken twice, what the
+    keys state (time, echo, b-value) tells the frames apart, else their order; see :mod:`viewers.passes`.
 
     Returns
     -------
@@ -100,24 +113,26 @@ def passes(planes: Sequence[SlicePlane | None], keys: Sequence[tuple[float, ...]
     if not planes or any(plane is None for plane in planes):
         return ()
     known: list[SlicePlane] = []
-    places: list[tuple[int, float]] = []
-    for plane in planes:
+    groups: dict[tuple[int, tuple[float, ...]], list[int]] = {}
+    placed: list[Placed] = []
+    for number, (plane, key) in enumerate(zip(planes, keys, strict=True)):
         assert plane is not None  # noqa: S101 - for the type checker: looked at above
         facing = next((n for n, other in enumerate(known) if plane.parallel(other)), len(known))
         if facing == len(known):
             known.append(plane)
         if len(known) > _MOST_DIRECTIONS:
             return ()
-        places.append((facing, round(plane.along(known[facing].normal), 2)))
-    doubled = len(set(places)) < len(places)
-    taken: Counter[tuple[tuple[int, float], tuple[float, ...]]] = Counter()
-    named = []
-    for place, stated in zip(places, keys, strict=True):
-        key = stated if doubled else ()
-        named.append((place[0], key, taken[place, key]))
-        taken[place, key] += 1
-    order = {name: number for number, name in enumerate(sorted(set(named)))}
-    return tuple(order[name] for name in named) if len(order) > 1 else ()
+        groups.setdefault((facing, key.part), []).append(number)
+        along = round(plane.along(known[facing].normal), 2)
+        placed.append(Placed(along, key.stated, key.timed, (number,)))
+    made = [0] * len(planes)
+    count = 0
+    for _, numbers in sorted(groups.items()):
+        for one in told_apart([placed[n] for n in numbers]):
+            for index in one:
+                made[numbers[index]] = count
+            count += 1
+    return tuple(made) if count > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +157,11 @@ class Stack:
             return ()
         along = [plane.along(first.normal) for plane in self.planes if plane is not None]
         return tuple(after - before for before, after in itertools.pairwise(along))
+
+    def is_one_place(self) -> bool:
+        """Whether all slices lie at the same place, as those of a heart that is watched."""
+        steps = self.steps_mm()
+        return len(steps) == len(self.planes) - 1 > 0 and all(abs(step) < _SAME_MM for step in steps)
 
     def tilt_degrees(self) -> float:
         """Angle between the line through first and last position and the slices' normal; 0 for one slice."""
@@ -203,6 +223,8 @@ class Stack:
         count, first = len(self.planes), self.planes[0] if self.planes else None
         if count < FEWEST:
             raise TooFewSlicesError(found=count, expected=FEWEST)
+        if self.is_one_place():
+            raise TooFewSlicesError(found=1, expected=FEWEST)
         odd = sum(first is None or plane is None or not plane.parallel(first) for plane in self.planes)
         if odd or self.spacing_mm is None:
             raise MixedOrientationError(found=odd or count, count=count)

@@ -15,11 +15,11 @@ from tests.viewers.phantoms import AXIAL, CORONAL, place_values, slice_values, t
 from tests.viewers.test_dicom import grey_dataset
 from viewers.assembly import frame_stack, image_volume, volume_of
 from viewers.browser import browser_plane, geometry_json
-from viewers.errors import MixedOrientationError, UnevenSpacingError
+from viewers.errors import MixedOrientationError, TooFewSlicesError, UnevenSpacingError
 from viewers.intake import open_image
 from viewers.nifti import read_nifti
 from viewers.planes import PlaneView
-from viewers.stack import passes, slice_plane
+from viewers.stack import FrameKey, passes, slice_plane
 from viewers.store import load, save
 from viewers.study import StudyReader
 
@@ -179,12 +179,35 @@ def test_a_multi_frame_file_is_a_series_and_a_volume(write, tmp_path, capsys, mo
 def test_passes_of_plain_slices():
     """Without a doubled place there is one pass; keys are not looked at then."""
     planes = [slice_plane((0, 0, z), AXIAL) for z in (0.0, 1.0, 2.0)]
-    assert passes(planes, [(1.0,), (2.0,), (3.0,)]) == ()
-    assert passes([*planes, planes[1]], [(1.0,)] * 4) == (0, 0, 0, 1)
-    assert passes([*planes, None], [()] * 4) == ()
+    assert passes(planes, [FrameKey(stated=((n,),)) for n in (1.0, 2.0, 3.0)]) == ()
+    assert passes([*planes, planes[1]], [FrameKey()] * 4) == (0, 0, 0, 1)
+    assert passes([*planes, None], [FrameKey()] * 4) == ()
     assert passes([], []) == ()
     radial = [slice_plane((0, 0, 0), turned(n)) for n in range(90)]
-    assert passes(radial, [()] * 90) == ()
+    assert passes(radial, [FrameKey()] * 90) == ()
+
+
+def test_a_beating_heart_has_as_many_passes_as_phases(stored):
+    """The time after the heartbeat differs between breath-holds: it is ranked at each place."""
+    beat = (810.0, 795.5, 842.0, 801.0)
+    frames = [
+        (8.0 * n, {"CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": t * beat[n] / 5}}, t)
+        for n in range(4)
+        for t in range(5)
+    ]
+    image = stored(enhanced(frames))
+    assert image.describes.passes == (0, 1, 2, 3, 4) * 4
+    assert image_volume(image, 7).array.shape[0] == 4
+
+
+def test_a_place_that_is_watched_is_one_pass(stored):
+    """Frames of one place follow each other in time and form no volume."""
+    image = stored(
+        enhanced([(8.0, {"FrameContentSequence": {"TemporalPositionIndex": t}}, t) for t in (1, 2, 3)])
+    )
+    assert image.describes.passes == ()
+    with pytest.raises(TooFewSlicesError):
+        image_volume(image)
 
 
 def test_thousands_of_frames_open_in_seconds(write):

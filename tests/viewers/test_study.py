@@ -13,7 +13,14 @@ import pytest
 
 from tests.viewers.conftest import TEST_FILES
 from tests.viewers.phantoms import CORONAL, turned, write_series
-from viewers.errors import ArchiveError, DecompressionBombError, OpenError, TooLargeError, VolumeError
+from viewers.errors import (
+    ArchiveError,
+    DecompressionBombError,
+    OpenError,
+    TooFewSlicesError,
+    TooLargeError,
+    VolumeError,
+)
 from viewers.intake import open_image
 from viewers.limits import Limits
 from viewers.skim import skim
@@ -151,6 +158,24 @@ def test_places_taken_twice_become_two_series(tmp_path, read, keyword):
     assert [series.frame_count for series in study.series] == [4, 4]
     for part, series in enumerate(study.series, 1):
         assert {plane.position_mm[0] for plane in series.stack.planes} == {part}
+
+
+def test_a_place_that_is_watched_is_one_series(tmp_path, read):
+    """Images of one place, as of a beating heart, stay together in the order of time, without a complaint."""
+    for number in range(5):
+        write_series(
+            tmp_path / "in",
+            count=1,
+            names=[f"{number}"],
+            TriggerTime=200.0 - 40 * number,
+            AcquisitionNumber=number,
+            origin=(0, 0, 5),
+        )
+    series = only(read(tmp_path / "in")[1])
+    assert [instance.index for instance in series.instances] == [5, 4, 3, 2, 1]
+    assert series.findings == ()
+    with pytest.raises(TooFewSlicesError):
+        series.stack.check()
 
 
 def test_the_same_image_twice_is_kept_once(tmp_path, read):
