@@ -109,6 +109,7 @@ def image_value(image: Image) -> dict[str, Any]:
         "aspect": image.pixel_aspect,
         "facts": dict(image.facts),
         "study": image.describes.origin.study,
+        "patient": image.describes.origin.patient,
         "default_view": default_view(image).to_json(),
         "findings": _findings(image.findings),
     }
@@ -129,6 +130,7 @@ def slide_value(slide: Slide) -> dict[str, Any]:
         "magnification": None if mpp is None else round(mpp.magnification, 1),
         "facts": {},
         "study": None,
+        "patient": "",
         "default_view": whole_slide(slide).to_json(),
         "findings": _findings(slide.findings),
     }
@@ -198,6 +200,7 @@ def thread_value(thread: Thread, judgements: Mapping[str, Feedback]) -> dict[str
         "id": thread.id,
         "title": isolate_measurements(thread.title),
         "language": thread.answer_language,
+        "patient": thread.patient,
         "turns": [turn_value(turn, judgements) for turn in thread.turns],
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pydicom
+import pydicom.uid
 import pytest
 from playwright.sync_api import expect
 
@@ -210,3 +212,30 @@ def test_long_conversation_shows_its_end_and_the_rest_on_demand(open_page):
     page.locator("#chat .earlier").click()
     expect(page.locator("#chat .turn")).to_have_count(16)
     expect(page.locator("#chat .bubble").first).to_have_text("Question 0")
+
+
+def test_an_image_of_another_patient_is_pointed_out(open_page, ct_file, tmp_path):
+    """By the pseudonyms, before anything is asked; a new conversation is one click away."""
+    other = pydicom.dcmread(ct_file)
+    other.PatientID, other.PatientName = "another", "Another^One"
+    other.StudyInstanceUID, other.SOPInstanceUID = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
+    other.PixelData = other.PixelData[::-1]
+    other.save_as(tmp_path / "other.dcm")
+    page = open_page()
+    note = page.locator("#chat .other-patient")
+    upload(page, ct_file)
+    expect(note).to_be_hidden()
+    ask(page, "What is shown?")
+    expect(note).to_be_hidden()
+    upload(page, str(tmp_path / "other.dcm"))
+    expect(note).to_be_visible()
+    page.locator("#chat .with-image").uncheck()
+    expect(note).to_be_hidden()
+    page.locator("#chat .with-image").check()
+    page.reload()
+    expect(page.locator("#chat .bubble")).to_have_count(1)
+    upload(page, str(tmp_path / "other.dcm"))
+    expect(note).to_be_visible()
+    note.locator(".begin").click()
+    expect(page.locator("#chat .turn")).to_have_count(0)
+    expect(note).to_be_hidden()

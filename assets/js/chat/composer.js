@@ -63,9 +63,20 @@ export function mountComposer(element, { ask, thread, isBusy }) {
     label.textContent = !view ? t("ui.no_image_asked") : withImage.checked ? viewer.describe() : t("ui.without_image");
     label.dir = view && withImage.checked ? "ltr" : document.documentElement.dir;
     form.classList.toggle("plain", !view || !withImage.checked);
+    part("other-patient").hidden = !withImage.checked || !isOfAnother(view);
     drawQuick(view);
     drawLanguages();
   };
+
+  /** Whether a view is of another patient than the conversation, as far as both are known by their pseudonyms. */
+  const isOfAnother = (view) => {
+    const patients = (views) => views.filter(Boolean).flatMap(digestsOf).map((digest) => viewer.images.get(digest)?.patient).filter(Boolean);
+    const { turns, patient } = thread();
+    const known = new Set([...(patient ? [patient] : []), ...patients(turns.flatMap((turn) => turn.views))]);
+    return known.size > 0 && patients([view]).some((one) => !known.has(one));
+  };
+
+  part("begin").addEventListener("click", () => document.querySelector("#history .new-thread").click());
 
   const drawQuick = (view) => {
     const turns = thread().turns;
