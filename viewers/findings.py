@@ -76,6 +76,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.more_findings": "{count} more findings are not listed.",
     "finding.files_not_images": "{count} files hold no image and were left out.",
     "finding.duplicates": "{count} images are there more than once; one of each was kept.",
+    "finding.patients_share_study": (
+        "{count} patients stand under the same study identifier: their images were kept apart."
+    ),
     "finding.series_split": "The series was split by geometry and time: this is part {part} of {parts}.",
     "finding.archive_too_deep": "{count} archives stand too deep inside each other and were not opened.",
     "finding.entry_unreadable": "Entry {index} of an archive cannot be read: {reason}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from viewers.findings import Finding, finding
@@ -12,13 +13,13 @@ from viewers.series import Series
 from viewers.stack import TILT_DEGREES, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from viewers.headers import Common, Header
     from viewers.image import Origin
     from viewers.limits import Limits
 
-__all__ = ["once", "series_of"]
+__all__ = ["by_patient", "once", "series_of", "shared_studies"]
 
 
 def series_of(name: str, headers: list[Header], key: bytes, limits: Limits) -> Iterator[Series]:
@@ -63,8 +64,38 @@ def _one_series(origin: Origin, headers: list[Header], found: list[Finding], lim
 
 
 def once(headers: Sequence[Header]) -> list[Header]:
-    """Keep one of each SOP instance, the first that was read."""
-    return list({header.sop: header for header in reversed(headers)}.values())[::-1]
+    """Keep one of each SOP instance of a patient, the first that was read."""
+    return list({(header.sop, header.patient): header for header in reversed(headers)}.values())[::-1]
+
+
+def shared_studies(headers: Iterable[Header]) -> dict[str, int]:
+    """Count the patients of each study UID under which several stand, as broken exports make them.
+
+    Files that name no patient count as one of their own; pictures, which have no header, do not count.
+    """
+    patients: dict[str, set[str]] = {}
+    for header in headers:
+        if header.sop != header.series:  # a picture's, see viewers.headers.picture_header
+            patients.setdefault(header.study, set()).add(header.patient)
+    return {study: len(several) for study, several in patients.items() if len(several) > 1}
+
+
+def by_patient(headers: Sequence[Header]) -> list[Header]:
+    """Give each patient of a shared study UID a study, series and coordinates of their own."""
+    shared = shared_studies(headers)
+    return [_own(header) if header.study in shared else header for header in headers]
+
+
+def _own(header: Header) -> Header:
+    if header.sop == header.series:
+        return header
+    patient = header.patient
+    return replace(
+        header,
+        study=f"{header.study}\0{patient}",
+        series=f"{header.series}\0{patient}",
+        space=f"{header.space}\0{patient}" if header.space else "",
+    )
 
 
 def _alike(headers: list[Header]) -> list[list[Header]]:

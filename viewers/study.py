@@ -32,7 +32,7 @@ from viewers.errors import (
     TooLargeError,
 )
 from viewers.findings import Finding, finding
-from viewers.grouping import once, series_of
+from viewers.grouping import by_patient, once, series_of, shared_studies
 from viewers.headers import (
     Common,
     Header,
@@ -275,6 +275,9 @@ class StudyReader:
         doubled = len(self._headers) - len(once(self._headers))
         if doubled:
             found.append(finding("duplicates", count=doubled))
+        shared = shared_studies(self._headers)
+        if shared:
+            found.append(finding("patients_share_study", count=max(shared.values())))
         return tuple(found)
 
     @property
@@ -312,7 +315,7 @@ class StudyReader:
     def studies(self) -> tuple[Study, ...]:
         """Group and sort what was read so far."""
         by_study: dict[str, dict[str, list[Header]]] = {}
-        for header in self._presented(once(self._headers)):
+        for header in by_patient(self._presented(once(self._headers))):
             by_study.setdefault(header.study, {}).setdefault(header.series, []).append(header)
         return tuple(
             Study(

@@ -178,6 +178,34 @@ def test_a_place_that_is_watched_is_one_series(tmp_path, read):
         series.stack.check()
 
 
+@pytest.mark.parametrize("identifiers", [("1.2.3.1", "1.2.3.1.1"), ("", "")])
+def test_patients_under_one_study_are_kept_apart(tmp_path, read, identifiers):
+    """Broken exports give several patients the same UIDs, or none: their slices are never one stack."""
+    study, series = identifiers
+    for patient in ("A", "B"):
+        names = [f"{patient}{n}.dcm" for n in range(4)]
+        write_series(tmp_path / "in", count=4, names=names, study=study, series=series, PatientID=patient)
+    reader, studies = read(tmp_path / "in", key=b"k" * 32)
+    assert [[one.frame_count for one in made.series] for made in studies] == [[4], [4]]
+    assert [(item.key, item.values) for item in reader.findings] == [
+        ("finding.patients_share_study", {"count": 2})
+    ]
+    origins = [made.series[0].origin for made in studies]
+    for part in ("study", "series", "space", "patient"):
+        pseudonyms = {getattr(one, part) for one in origins}
+        assert len(pseudonyms) == 2 or pseudonyms == {""}
+    assert len({made.id for made in studies}) == 2
+
+
+def test_copies_of_two_patients_are_no_duplicates(tmp_path, read):
+    """The same SOP instance UID under two patients is two images."""
+    for patient in ("A", "B"):
+        write_series(tmp_path / "in", count=1, names=[patient], PatientID=patient, SOPInstanceUID="1.2.3.4")
+    reader, studies = read(tmp_path / "in")
+    assert len(studies) == 2
+    assert [item.key for item in reader.findings] == ["finding.patients_share_study"]
+
+
 def test_the_same_image_twice_is_kept_once(tmp_path, read):
     """Copies under other names are dropped and counted."""
     paths = write_series(tmp_path / "in")
