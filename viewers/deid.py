@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from viewers.attributes import PARSER_FAILURES, texts
+from viewers.bare_pixels import clean_pixels
+from viewers.color_profile import bare_profile
 from viewers.display import burned_in
 from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
@@ -44,6 +46,10 @@ __all__ = ["Deidentified", "Patient", "Policy", "deidentify", "describe", "patie
 
 _RULES: Final = "dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c"
 _METHOD: Final = "BiMediX2 Workstation: DICOM PS3.15 2026c basic profile"
+_MASKED: Final = "Pixels outside the stated ultrasound regions are black"
+_COVERED: Final = "Text that a detector found in pixels is black"
+"""Of pixels it is said what was done, never that they are clean: code 113101 (PS3.15 E.3.1) would claim that
+no identity is left in any of them, which only a person who looks can say."""
 _IMPLEMENTATION_UID: Final = "2.25.201563215418320983311043573907208514529"
 _ACTIONS: Final = {
     "D_TAGS": "D",
@@ -95,7 +101,6 @@ _SHIFT_DAYS: Final = 3650
 """Dates are moved into the past by 1 to this many days, ten years."""
 _CODES: Final = {
     "113100": "Basic Application Confidentiality Profile",
-    "113101": "Clean Pixel Data Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
 }
 _TIME_OF_DAY: Final = r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?"
@@ -193,7 +198,13 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
     text = mask_text(made, limits) if policy.mask_text and warning is not None else None
     if text is not None:
         found += text.findings
-    _set_status(made, policy, masked=masked or bool(text and text.covered))
+    try:
+        clean_pixels(made)
+    except PARSER_FAILURES as error:
+        raise CorruptHeaderError(
+            attribute="PixelData", found=type(error).__name__, expected="DICOM PS3.5 8"
+        ) from error
+    _set_status(made, policy, [*[_MASKED] * masked, *[_COVERED] * bool(text and text.covered)])
     if masked:
         found.append(finding("outside_masked"))
     if work.left_out:
@@ -246,9 +257,17 @@ def describe(policy: Policy) -> tuple[str, ...]:
             "The 128-byte preamble is zeroed; of the file meta information only SOP class, new instance UID "
             "and transfer syntax stay."
         ),
+        (
+            "Pixel data loses the bits no value uses, what follows the last pixel, and comments and "
+            "application data inside frames of JPEG, JPEG-LS and JPEG 2000; "
+            "a colour profile keeps its colours only."
+        ),
         masked,
         text,
-        "The result says PatientIdentityRemoved YES, with method and codes.",
+        (
+            "The result says PatientIdentityRemoved YES, with method and codes; that its pixels are clean "
+            "it never says."
+        ),
     )
 
 
@@ -370,12 +389,21 @@ class _Work:
             # Kinds of objects name no one, but nothing could be read whose kind is not known any more.
             named = "SOPClass" in element.keyword and _are_uids(element.value)
             return self._with(element, element.value if named else self._uids(element.value))
+        if element.keyword == "ICCProfile":
+            return self._profile(element)
         if action == "D":
             return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
         if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or self._stays(element)):
             # Names, dates and text the table does not list are emptied too.
             return self._with(element, None)
         return self._with(element, element.value)
+
+    def _profile(self, element: DataElement) -> DataElement | None:
+        """Keep what a profile's colours need; one that cannot be used goes."""
+        try:
+            return self._with(element, bare_profile(element.value))
+        except ValueError:
+            return None
 
     @staticmethod
     def _stays(element: DataElement) -> bool:
@@ -437,17 +465,17 @@ def _set_file_meta(made: Dataset, dataset: Dataset, work: _Work) -> None:
     made.file_meta, made.preamble = meta, bytes(128)
 
 
-def _set_status(made: Dataset, policy: Policy, *, masked: bool) -> None:
+def _set_status(made: Dataset, policy: Policy, done: list[str]) -> None:
     """Say what was done (PS3.3 C.12.1.1.1.1, PS3.16 CID 7050)."""
     from pydicom import Dataset as NewDataset
 
-    used = ["113100", *(["113101"] if masked else []), *(["113107"] if policy.shift_dates else [])]
+    used = ["113100", *(["113107"] if policy.shift_dates else [])]
     codes = []
     for value in used:
         item = NewDataset()
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", _CODES[value]
         codes.append(item)
     made.PatientIdentityRemoved = "YES"
-    made.DeidentificationMethod = _METHOD
+    made.DeidentificationMethod = [_METHOD, *done] if done else _METHOD
     made.DeidentificationMethodCodeSequence = codes
     made.LongitudinalTemporalInformationModified = "MODIFIED" if policy.shift_dates else "REMOVED"

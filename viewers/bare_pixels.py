@@ -1,0 +1,186 @@
+"""Pixel data without what no pixel needs: unused bits, bytes after the last pixel, comments of codestreams.
+
+Retired overlays lie in the bits of a pixel's word that its value does not use; encoders write comments,
+EXIF and names of programs into each frame; and a file may hold anything behind its last pixel. None of it
+changes a pixel, and none of it is seen by whoever looks at the picture. Video and JPEG XL, whose streams are
+not taken apart, and RLE without anything in unused bits stay as they are.
+
+References
+----------
+DICOM PS3.5 8.1.1 (cells, unused bits), 8.2 and A.4 (encapsulated pixel data).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from viewers.attributes import integer
+from viewers.codestream import frame_bytes, split_fragments
+from viewers.decoder import CODECS
+from viewers.openers.jpeg import bare_jpeg, bare_jpeg2000
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+__all__ = ["clean_pixels"]
+
+_PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+_RLE: Final = "1.2.840.10008.1.2.5"
+_EXPLICIT: Final = "1.2.840.10008.1.2.1"
+_BARE: Final[dict[str, Callable[[bytes], bytes]]] = {
+    **dict.fromkeys(("jpeg8", "ljpeg", "jpegls"), bare_jpeg),
+    "jpeg2k": bare_jpeg2000,
+}
+_LONGEST_OFFSET: Final = 2**32
+
+
+def clean_pixels(dataset: Dataset) -> None:
+    """Take away, in place, what is no pixel; data whose description makes no sense stays as it is.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With its ``file_meta``.
+
+    Raises
+    ------
+    OpenError
+        If unused bits of compressed pixels would have to be cleared and cannot be decoded.
+    """
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    codec = CODECS[syntax].codec if syntax in CODECS else ""
+    if codec == "none":
+        for keyword in _PIXELS:
+            if keyword in dataset:
+                _clean_native(dataset, keyword, ">" if syntax == _BIG_ENDIAN else "<")
+    elif "PixelData" in dataset and codec == "rle":
+        _clean_rle(dataset)
+    elif "PixelData" in dataset and codec in _BARE:
+        _clean_frames(dataset, _BARE[codec])
+
+
+def _frame_count(dataset: Dataset) -> int:
+    return integer(dataset, "NumberOfFrames") or 1
+
+
+def _length(dataset: Dataset) -> int | None:
+    """Bytes that all frames need, without padding; ``None`` when the header does not say."""
+    rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
+    bits, samples = integer(dataset, "BitsAllocated"), integer(dataset, "SamplesPerPixel") or 1
+    if not rows or not columns or not bits or min(rows, columns, bits, samples) < 1:
+        return None
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples = 2
+    return -(-rows * columns * samples * bits * _frame_count(dataset) // 8)
+
+
+def _clean_native(dataset: Dataset, keyword: str, order: str) -> None:
+    data, length = dataset[keyword].value, _length(dataset)
+    if not isinstance(data, bytes) or length is None or len(data) < length:
+        return
+    if order == ">":
+        # Bytes of a big-endian word are swapped: of an odd number the last is behind its padding.
+        length += length % 2
+    data = data[:length]
+    if keyword == "PixelData":
+        data = _stored_bits(dataset, data, order)
+    dataset[keyword].value = data + b"\0" * (len(data) % 2)
+
+
+def _stored_bits(dataset: Dataset, data: bytes, order: str) -> bytes:
+    """Clear the bits of each word that its value does not use; the sign of a signed one is extended."""
+    allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
+    if allocated not in {8, 16, 32} or stored is None or not 0 < stored < allocated:
+        return data
+    high = integer(dataset, "HighBit")
+    high = stored - 1 if high is None or not stored - 1 <= high < allocated else high
+    signed = integer(dataset, "PixelRepresentation") == 1
+    words = np.frombuffer(data, f"{order}u{allocated // 8}")
+    cleared = _cleared(words, stored, high, signed=signed)
+    _clear_padding(dataset, allocated, stored, high, signed=signed)
+    return data if np.array_equal(words, cleared) else cleared.astype(words.dtype).tobytes()
+
+
+def _cleared(words: NDArray[Any], stored: int, high: int, *, signed: bool) -> NDArray[Any]:
+    bits = 8 * words.itemsize
+    up, down = bits - 1 - high, bits - stored
+    kind = np.dtype(f"{'i' if signed else 'u'}{words.itemsize}")
+    # Up to the top of the word and down again: what is above falls out, and the sign follows.
+    native = words.astype(f"u{words.itemsize}") << np.uint8(up)
+    value = native.view(kind) >> kind.type(down)
+    return np.asarray((value << kind.type(high + 1 - stored)).view(f"u{words.itemsize}"))
+
+
+def _clear_padding(dataset: Dataset, allocated: int, stored: int, high: int, *, signed: bool) -> None:
+    """Change the value of padding as the pixels that have it were changed."""
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = integer(dataset, keyword)
+        if value is None:
+            continue
+        word = np.array([value % 2**allocated], f"u{allocated // 8}")
+        cleared = _cleared(word, stored, high, signed=signed)
+        kept = int(cleared.view(f"{'i' if signed else 'u'}{allocated // 8}")[0])
+        if kept != value:
+            dataset[keyword].value = kept
+
+
+def _clean_frames(dataset: Dataset, bare: Callable[[bytes], bytes]) -> None:
+    """Write each frame anew as one fragment, if any of them changes."""
+    data = dataset.PixelData
+    try:
+        fragments = split_fragments(memoryview(data), _frame_count(dataset))
+    except ValueError:
+        return
+    frames = [frame_bytes(memoryview(data), places) for places in fragments]
+    cleaned = [bare(frame) for frame in frames]
+    if all(map(_same, frames, cleaned)):
+        return
+    from pydicom.encaps import encapsulate
+
+    total = sum(len(frame) + 9 for frame in cleaned)
+    dataset["PixelData"].value = encapsulate(cleaned, has_bot=total < _LONGEST_OFFSET)
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            del dataset[keyword]
+
+
+def _same(frame: bytes, cleaned: bytes) -> bool:
+    """Whether nothing went but the byte that makes a fragment's length even, which comes back."""
+    return frame in {cleaned, cleaned + b"\0"}
+
+
+def _clean_rle(dataset: Dataset) -> None:
+    """Frames with something in their unused bits become uncompressed; others stay."""
+    allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
+    if allocated not in {8, 16, 32} or stored is None or not 0 < stored < allocated:
+        return
+    from viewers.decoder import FrameShape, decode
+
+    view = memoryview(dataset.PixelData)
+    try:
+        fragments = split_fragments(view, _frame_count(dataset))
+    except ValueError:
+        return
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    samples, codec = integer(dataset, "SamplesPerPixel") or 1, CODECS[_RLE]
+    frames = []
+    for index, places in enumerate(fragments):
+        shape = FrameShape(index, rows, columns, samples, allocated, stored)
+        values, _ = decode(codec, frame_bytes(view, places), shape)
+        frames.append(np.ascontiguousarray(values).astype(f"<u{allocated // 8}").tobytes())
+    decoded = b"".join(frames)
+    data = _stored_bits(dataset, decoded, "<")
+    if data == decoded:
+        return
+    dataset["PixelData"].value = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OW" if allocated > 8 else "OB"
+    dataset["PixelData"].is_undefined_length = False
+    dataset.file_meta.TransferSyntaxUID = _EXPLICIT
+    if samples > 1:
+        dataset.PlanarConfiguration = 0
