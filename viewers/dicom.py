@@ -304,7 +304,9 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         fragments=fragments,
         order=order if fmt.bits_allocated > 8 else "<",
         rescale=display.rescales(dataset, fmt.frame_count, parsed.findings),
-        modality_lut=None if fmt.is_color else modality_lut(dataset, **lookup),
+        modality_lut=None
+        if fmt.is_color or display.shows_stored(dataset)
+        else modality_lut(dataset, **lookup),
         padding=_padding(dataset, keyword),
         palette=None if colors is None else Palette(*colors),
         profile=_profile(parsed) if fmt.is_color else None,

@@ -56,6 +56,7 @@ __all__ = [
     "modality",
     "pixel_aspect",
     "rescales",
+    "shows_stored",
     "spacing",
     "technical_facts",
 ]
@@ -68,6 +69,8 @@ _LONGEST_MS: Final = 3.6e6
 _ASPECT_LIMIT: Final = 10.0
 """Pixels more than ten times longer than wide are mistakes of a header."""
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+_UNTRANSFORMED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{number}" for number in (1, 2, 3))
+"""X-ray angiography, fluoroscopy and the retired biplane images."""
 _MOST_REGIONS: Final = 64
 _CENTIMETRES: Final = 3
 """PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
@@ -101,6 +104,15 @@ def technical_facts(dataset: Dataset) -> dict[str, str]:
     return {keyword: value for keyword, value in facts.items() if value}
 
 
+def shows_stored(dataset: Dataset) -> bool:
+    """Whether stored values are what is shown, whatever modality LUT or rescaling the file states.
+
+    That of angiography leads back to what the detector saw, for subtraction and measuring only, and is not
+    for display (PS3.3 C.8.7.1.1.2); windows count in stored values.
+    """
+    return uid(dataset, "SOPClassUID") in _UNTRANSFORMED
+
+
 def hounsfield(dataset: Dataset) -> bool:
     """Whether modality values are Hounsfield units: those of CT, unless it says otherwise (PS3.3 C.8.2.1)."""
     if modality(dataset) != "CT" or "LOCALIZER" in texts(dataset, "ImageType"):
@@ -131,6 +143,8 @@ def inverted(dataset: Dataset, photometric: str) -> bool:
 
 def rescales(dataset: Dataset, frame_count: int, found: list[Finding]) -> tuple[Rescale, ...]:
     """Slope and intercept of each frame, or one for all when frames do not differ."""
+    if shows_stored(dataset):
+        return (Rescale(),)
     each = [_rescale(dataset, index, found) for index in range(frame_count if _per_frame(dataset) else 1)]
     return tuple(each) if len(set(each)) > 1 else (each[0],)
 
@@ -176,7 +190,7 @@ def frame_displays(
 
 def _own_voi_luts(dataset: Dataset, fmt: PixelFormat, *, big_endian: bool) -> tuple[VoiLut, ...]:
     # The input of a VOI LUT is the modality LUT's output, which may be negative for unsigned pixels too.
-    signed = fmt.signed or (number(dataset, "RescaleIntercept") or 0) < 0
+    signed = fmt.signed or ((number(dataset, "RescaleIntercept") or 0) < 0 and not shows_stored(dataset))
     names = [known_name(" ".join(texts(item, "LUTExplanation"))) for item in items(dataset, "VOILUTSequence")]
     luts = voi_luts(dataset, signed=signed, big_endian=big_endian)
     return tuple(

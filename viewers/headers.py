@@ -177,9 +177,14 @@ def _common(parsed: ParsedFile) -> Common:
         frames=frames,
         cosines=tuple(numbers(dataset, "ImageOrientationPatient")),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and all(map(_possible, spacing)) else None,
-        rescale=display.rescales(dataset, 1, [])[0] if get(dataset, "ModalityLUTSequence") is None else None,
+        rescale=_rescale(dataset),
         planes=planes,
     )
+
+
+def _rescale(dataset: Dataset) -> Rescale | None:
+    told_by_table = get(dataset, "ModalityLUTSequence") is not None and not display.shows_stored(dataset)
+    return None if told_by_table else display.rescales(dataset, 1, [])[0]
 
 
 def _mosaic(parsed: ParsedFile) -> Mosaic | None:

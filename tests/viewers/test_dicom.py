@@ -147,6 +147,25 @@ def test_modality_lut(ct, write, bits):
     assert np.array_equal(frame.code_map.values()[frame.codes], expected)
 
 
+@pytest.mark.parametrize("relationship", ["LOG", "LIN"])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize(
+    ("sop_class", "applied"), [("12.1", False), ("12.2", False), ("12.3", False), ("1.1", True)]
+)
+def test_the_modality_lut_of_angiography_is_not_shown(write, sop_class, applied, rescaled, relationship):
+    """It is not for display: stored values are shown and measured, as DCMTK shows them."""
+    dataset = grey_dataset(RAMP, 8, Modality="XA", PixelIntensityRelationship=relationship)
+    dataset.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    if rescaled:
+        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 3, -7, "OD"
+    else:
+        dataset.ModalityLUTSequence = lut_item(0, 16, np.arange(64) ** 2, kind="OD")
+    image = open_image(write(dataset))
+    frame = image.frame(0)
+    expected = (3 * RAMP - 7 if rescaled else RAMP**2) if applied else RAMP
+    assert np.array_equal(frame.code_map.values()[frame.codes], expected)
+
+
 @pytest.mark.parametrize(
     ("photometric", "shape", "inverted"),
     [
