@@ -135,7 +135,9 @@ def _write(dataset: Dataset, pixels: NDArray[Any], *, color: bool, bits: int) ->
     dataset.SamplesPerPixel = 3 if color else 1
     if color:
         dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
-        for keyword in [name for name in dataset.dir("Palette") if "LookupTable" in name]:
+        # Frames are read as sRGB: what says how to get there from the stored colours would be used twice.
+        spent = [name for name in dataset.dir("Palette") if "LookupTable" in name]
+        for keyword in [*spent, *({"ICCProfile", "ColorSpace"} & set(dataset.dir()))]:
             del dataset[keyword]
     dataset.BitsAllocated = 16 if wide else 8
     dataset.BitsStored = bits if wide else 8 if color else bits

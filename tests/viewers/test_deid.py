@@ -7,11 +7,13 @@ import datetime as dt
 import importlib
 import io
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import ImageCms
 from pydicom.datadict import DicomDictionary, dictionary_keyword, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -318,6 +320,38 @@ def test_ultrasound_is_masked_outside_its_regions(write, name):
     assert made.dataset.get("BurnedInAnnotation") == dataset.get("BurnedInAnnotation")
     left_alone = deidentify(dataset, Policy(KEY, mask_regions=False))
     assert left_alone.dataset.PixelData == dataset.PixelData
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_masked_colours_stay_what_they_are(write):
+    """Colours of a profile are shown the same after masking: it is not applied a second time."""
+    dataset = pydicom.dcmread(TEST_FILES / "examples_rgb_color.dcm")
+    region = Dataset()
+    for edge, value in (("MinX0", 0), ("MinY0", 40), ("MaxX1", 319), ("MaxY1", 239)):
+        setattr(region, f"RegionLocation{edge}", value)
+    dataset.SequenceOfUltrasoundRegions = Sequence([region])
+    dataset.ICCProfile, dataset.ColorSpace = swapped_profile(), "SCANNER"
+    made = deidentify(dataset, Policy(KEY)).dataset
+    before, after = (
+        open_image(write(dataset, "before.dcm")).frame(0).rgb,
+        open_image(write(made)).frame(0).rgb,
+    )
+    assert not np.array_equal(before, dataset.pixel_array)
+    assert np.array_equal(after[40:], before[40:])
+    assert after[:40].max() == 0
+    assert "ICCProfile" not in made
+    assert "ColorSpace" not in made
+
+
+def swapped_profile():
+    """Return sRGB's profile with red and green exchanged, which anybody can see."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack_from(">L", profile, 128)
+    for number in range(count):
+        at = 132 + 12 * number
+        name = bytes(profile[at : at + 4])
+        profile[at : at + 4] = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}.get(name, name)
+    return bytes(profile)
 
 
 def test_grey_pixels_are_masked(ct):
