@@ -56,6 +56,8 @@ _GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOR: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
 _PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM: Final = b"\xfe\xff\x00\xe0"
+_CODED_BITS: Final = 16
+"""Most bits of stored values that codes can stand for; more are quantised."""
 _IMAGE_STORAGE: Final = "Image Storage"
 
 
@@ -307,7 +309,7 @@ def _frames(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> DicomFrames:
         modality_lut=None
         if fmt.is_color or display.shows_stored(dataset)
         else modality_lut(dataset, **lookup),
-        padding=_padding(dataset, keyword),
+        padding=_padding(dataset, keyword, fmt),
         palette=None if colors is None else Palette(*colors),
         profile=_profile(parsed) if fmt.is_color else None,
         hidden=hidden_pixels(dataset, fmt.rows, fmt.columns),
@@ -348,15 +350,36 @@ def _swapped(value: bytes) -> bytes:
     return np.frombuffer(even, ">u2").astype("<u2").tobytes()
 
 
-def _padding(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
-    """Return the padding value and the other end of its range (PS3.3 C.7.5.1.1.2, C.7.6.24)."""
+def _padding(dataset: Dataset, keyword: str, fmt: PixelFormat) -> tuple[float, float] | None:
+    """Return the padding value and the other end of its range (PS3.3 C.7.5.1.1.2, C.7.6.24).
+
+    Values that the stored bits cannot hold stand for no pixel: they are left out of the range.
+    """
     prefix = keyword.removesuffix("Data")
     value = read.number(dataset, f"{prefix}PaddingValue")
     if value is None:
         return None
     limit = read.number(dataset, f"{prefix}PaddingRangeLimit")
-    other = value if limit is None else limit
-    return min(value, other), max(value, other)
+    ends = (value, value if limit is None else limit)
+    if fmt.is_float or fmt.bits_stored > _CODED_BITS:
+        return min(ends), max(ends)
+    low, high = sorted(_encoded(end, fmt) for end in ends)
+    lowest, highest = (code - fmt.offset for code in fmt.stored_codes)
+    if low > highest or high < lowest:
+        return None
+    if lowest <= low and high <= highest:
+        return min(ends), max(ends)
+    return max(low, lowest), min(high, highest)
+
+
+def _encoded(value: float, fmt: PixelFormat) -> float:
+    """Read a padding value with the sign of the pixels: it is often written with the other one's VR."""
+    if not fmt.signed:
+        return value + 2.0**fmt.bits_allocated if value < 0 else value
+    for bits in (fmt.bits_stored, fmt.bits_allocated):
+        if 2 ** (bits - 1) <= value < 2**bits:
+            return value - 2.0**bits
+    return value
 
 
 def _coding(parsed: ParsedFile, fmt: PixelFormat, data: memoryview) -> tuple[Codec, Fragments | None]:

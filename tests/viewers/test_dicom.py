@@ -200,6 +200,34 @@ def test_padding_of_signed_pixels(ct, write, encoded):
     assert full.transform.center - full.transform.width / 2 == pixels[20:].min() - 1024
 
 
+@pytest.mark.parametrize(
+    ("signed", "padding", "padded"),
+    [
+        (False, (65535,), ()),
+        (False, (63536,), ()),
+        (False, (63536, 65535), ()),
+        (False, (4090, 65535), range(4090, 4096)),
+        (False, (4095,), (4095,)),
+        (True, (-32768,), ()),
+        (True, (32768,), ()),
+        (True, (63536,), (-2000,)),
+        (True, (2096,), (-2000,)),
+        (True, (-32768, -2000), range(-2048, -1999)),
+        (True, (32768, 63536), range(-2048, -1999)),
+    ],
+)
+def test_padding_that_the_stored_bits_cannot_hold(write, signed, padding, padded):
+    """Of 12 stored bits no pixel can be 65535: nothing that was measured becomes padding for it."""
+    values = np.arange(4096).reshape(64, 64) - (2048 if signed else 0)
+    dataset = grey_dataset(values & 0xFFF, 16, BitsStored=12, HighBit=11, PixelRepresentation=int(signed))
+    for tag, value in zip((0x00280120, 0x00280121), padding, strict=False):
+        dataset.add_new(tag, "SS" if value < 0 else "US", value)
+    image = open_image(write(dataset))
+    assert np.array_equal(stored(image), values)
+    frame = image.frame(0)
+    assert np.array_equal(frame.code_map.padded()[frame.codes], np.isin(values, list(padded)))
+
+
 def test_padding_range(write):
     """PixelPaddingRangeLimit widens padding to a range, in either order."""
     image = open_image(write(grey_dataset(RAMP, PixelPaddingValue=10, PixelPaddingRangeLimit=5)))
