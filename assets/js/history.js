@@ -1,7 +1,7 @@
 // History column: conversations with their marks, and the search. Titles come from questions: text only.
 
 import { confirmDialog, menu, notice, textDialog, working } from "./dialogs.js";
-import { logical } from "./direction.js";
+import { directionOf, logical } from "./direction.js";
 import { announce, drawIcons, el, icon, keepingFocus, listen } from "./dom.js";
 import { mountSearch } from "./history/search.js";
 import { askServer, json, sendFile } from "./server.js";
@@ -37,7 +37,7 @@ export function mountHistory(element, props, trigger, watch) {
     const title = thread.title || t("ui.untitled");
     const marks = [thread.pinned ? icon("pin") : null, ...thread.tags.map((name) => el("span", { class: "chip", dir: "auto" }, name))];
     const open = el("button", { class: "thread-open", title: logical(title), "aria-current": thread.id === current ? "true" : null, onclick: () => openThread(thread.id) },
-      el("span", { class: "thread-title", dir: "auto" }, title),
+      el("span", { class: "thread-title", dir: directionOf(title) ?? document.documentElement.dir }, title),
       el("span", { class: "thread-date" }, ...marks, when(thread.updated)));
     const tools = el("button", { class: "tool", "aria-label": `${t("ui.thread_menu")}: ${title}`, title: t("ui.thread_menu"), "aria-haspopup": "menu", onclick: (event) => openMenu(event.currentTarget, thread) }, icon("more"));
     return el("li", { class: thread.id === current ? "thread current" : "thread", "data-thread": thread.id }, open, el("span", { class: "thread-tools" }, tools));

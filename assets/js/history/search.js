@@ -55,7 +55,7 @@ export function mountSearch(element, open, changed) {
     const [cutBefore, cutAfter] = one.cut;
     const dir = directionOf(one.pieces.map((piece) => piece.text).join("")) ?? document.documentElement.dir;
     return el("li", { class: "hit" }, el("button", { class: "hit-open", onclick: () => open(one.thread, one.turn) },
-      el("span", { class: "thread-title", dir: "auto" }, one.title || t("ui.untitled")),
+      el("span", { class: "thread-title", dir: directionOf(one.title) ?? document.documentElement.dir }, one.title || t("ui.untitled")),
       el("span", { class: "excerpt", dir }, cutBefore ? "… " : "", ...text, cutAfter ? " …" : ""),
       el("span", { class: "thread-date" }, t(one.answer ? "ui.assistant" : "ui.you"), " · ", when(one.created))));
   };
