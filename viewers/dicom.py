@@ -145,7 +145,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
         "pixel_aspect": display.pixel_aspect(dataset, spacing),
         "inverted_by_default": not fmt.is_color and display.inverted(dataset, fmt.photometric),
         "stored_codes": fmt.stored_codes,
-        "prefers_stored": plain and fmt.bits_stored <= 8,
+        "prefers_stored": plain and fmt.bits_stored <= 8 and not display.is_label_map(dataset),
         "frames": displays,
         "planes": planes,
         "passes": display.frame_passes(dataset, planes),

@@ -53,6 +53,7 @@ __all__ = [
     "frame_planes",
     "frame_times",
     "inverted",
+    "is_label_map",
     "modality",
     "pixel_aspect",
     "rescales",
@@ -86,6 +87,13 @@ _TIMED: Final = (
     ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
 )
 """Functional groups that say when a frame was taken."""
+_POSITIONS: Final = frozenset(
+    {0x00200032, 0x00200037, 0x00209057, 0x00209056, 0x00209301, 0x00209302, 0x0048021E, 0x0048021F}
+    | {0x0040072A, 0x0040073A, 0x0040074A, 0x00201041}
+)
+"""What a dimension of frames points to when it counts places: position and orientation in the patient, the
+volume or the slide, and where a frame stands in its stack."""
+_LABEL_MAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
 def modality(dataset: Dataset) -> str:
@@ -213,7 +221,22 @@ def _windows(dataset: Dataset, frame: int, found: list[Finding]) -> tuple[Window
             _once(found, finding("window_unusable", center=f"{center:g}", width=f"{width:g}"))
         else:
             windows.append(window)
-    return tuple(windows)
+    return tuple(windows) or _label_window(dataset)
+
+
+def _label_window(dataset: Dataset) -> tuple[Window, ...]:
+    """Return the window in which the labels of a label map are as far apart as greys allow, in all frames."""
+    if not is_label_map(dataset):
+        return ()
+    labels = [integer(item, "SegmentNumber") or 0 for item in items(dataset, "SegmentSequence")]
+    most = float(max(labels, default=0))
+    window = usable_window(most / 2, most, "LINEAR_EXACT", "") if most > 0 else None
+    return () if window is None else (window,)
+
+
+def is_label_map(dataset: Dataset) -> bool:
+    """Whether stored values are numbers of segments (PS3.3 A.51, label map segmentation)."""
+    return uid(dataset, "SOPClassUID") == _LABEL_MAP
 
 
 def _marks(dataset: Dataset, frame: int, found: list[Finding]) -> EdgeMarks:
@@ -327,13 +350,25 @@ def frame_passes(dataset: Dataset, planes: tuple[SlicePlane | None, ...]) -> tup
     """Tell time points, echoes and b-values of an image apart; see :func:`viewers.stack.passes`."""
     if len(planes) < 2:
         return ()
-    return passes(planes, [_pass_key(dataset, index) for index in range(len(planes))])
+    kept = [n for n, pointer in enumerate(_dimensions(dataset)) if pointer not in _POSITIONS]
+    return passes(planes, [_pass_key(dataset, index, kept) for index in range(len(planes))])
 
 
-def _pass_key(dataset: Dataset, frame: int) -> FrameKey:
+def _dimensions(dataset: Dataset) -> list[int | None]:
+    """Return what each entry of a frame's dimension index points to (PS3.3 C.7.6.17)."""
+    return [integer(item, "DimensionIndexPointer") for item in items(dataset, "DimensionIndexSequence")]
+
+
+def _pass_key(dataset: Dataset, frame: int, dimensions: list[int]) -> FrameKey:
+    content = group_item(dataset, frame, "FrameContentSequence")
+    values = [] if content is None else numbers(content, "DimensionIndexValues")
     return FrameKey(
+        part=_grouped(dataset, frame, "SegmentIdentificationSequence", "ReferencedSegmentNumber"),
         stated=tuple(_grouped(dataset, frame, *names) for names in _STATED),
-        timed=tuple(_grouped(dataset, frame, *names) for names in _TIMED),
+        timed=(
+            *(_grouped(dataset, frame, *names) for names in _TIMED),
+            *((values[n],) if n < len(values) else () for n in dimensions),
+        ),
     )
 
 

@@ -91,6 +91,7 @@ _DISPLAY: Final = """
     DoseGridScaling WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction
     PresentationLUTShape BurnedInAnnotation ICCProfile ModalityLUTSequence VOILUTSequence
     SequenceOfUltrasoundRegions SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
+    DimensionIndexSequence SegmentSequence
     RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
     BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData
     GreenPaletteColorLookupTableData BluePaletteColorLookupTableData

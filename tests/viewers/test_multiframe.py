@@ -22,6 +22,7 @@ from viewers.planes import PlaneView
 from viewers.stack import FrameKey, passes, slice_plane
 from viewers.store import load, save
 from viewers.study import StudyReader
+from viewers.view import default_view, render
 
 SPACING = (0.8, 0.5)
 
@@ -198,6 +199,51 @@ def test_a_beating_heart_has_as_many_passes_as_phases(stored):
     image = stored(enhanced(frames))
     assert image.describes.passes == (0, 1, 2, 3, 4) * 4
     assert image_volume(image, 7).array.shape[0] == 4
+
+
+def test_segments_are_never_one_volume(stored):
+    """Frames of another segment are another pass, also where no place is taken twice."""
+    segments = [(1, (0, 1, 2, 3)), (2, (4, 5, 6))]
+    frames = [
+        (2.0 * n, {"SegmentIdentificationSequence": {"ReferencedSegmentNumber": segment}}, 0)
+        for segment, places in segments
+        for n in places
+    ]
+    image = stored(enhanced(frames, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG"))
+    assert image.describes.passes == (0,) * 4 + (1,) * 3
+    assert image_volume(image, 5).array.shape[0] == 3
+
+
+def test_dimensions_tell_frames_apart(stored):
+    """What a frame's dimension index counts besides places is a pass; frames may come in any order."""
+    order = [(place, turn) for place in range(4) for turn in ((2, 0, 1) if place % 2 else (0, 1, 2))]
+    frames = [
+        (2.0 * place, {"FrameContentSequence": {"DimensionIndexValues": [1, place + 1, turn + 1]}}, turn)
+        for place, turn in order
+    ]
+    dataset = enhanced(frames)
+    pointers = (0x00209056, 0x00200032, 0x00189089)
+    dataset.DimensionIndexSequence = Sequence([item(DimensionIndexPointer=pointer) for pointer in pointers])
+    assert stored(dataset).describes.passes == tuple(turn for _, turn in order)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_label_maps_are_shown_in_all_greys(stored, named):
+    """Labels 1 and 2 of 8 bits are as bright as greys allow, and the same in every frame."""
+    dataset = enhanced([(2.0 * n, {}, 0) for n in range(3)], SOPClassUID="1.2.840.10008.5.1.4.1.1.66.7")
+    dataset.Modality, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = "SEG", 8, 8, 7
+    labels = np.zeros((3, 10, 12), np.uint8)
+    labels[:, :, 4:8], labels[1:, :, 8:] = 1, 2
+    dataset.PixelData = labels.tobytes()
+    if named:
+        dataset.SegmentSequence = Sequence([item(SegmentNumber=n) for n in (1, 2)])
+    image = stored(dataset)
+    shown = [render(image, default_view(image, n))[:, :, 0] for n in range(3)]
+    if named:
+        assert [(one[5, 1], one[5, 6], one[5, -2]) for one in shown] == [
+            (0, 128, 0 if n == 0 else 255) for n in range(3)
+        ]
+    assert all(one.max() >= 128 for one in shown)
 
 
 def test_a_place_that_is_watched_is_one_pass(stored):
