@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from viewers.errors import CorruptHeaderError, NotAnImageError, UnsupportedImageError
+from viewers.errors import CorruptHeaderError, NotAnImageError, OpenError, UnsupportedImageError
 from viewers.limits import Limits
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None)
         except UnsupportedImageError as error:
             # A kind of TIFF one opener does not read may be one for the next; the first says why best.
             refused = refused or error
+        except OpenError as error:
+            if refused is None or name != OPENERS[-1]:
+                raise
+            # That a slide is no picture either says less than why it is no slide.
+            raise refused from error
         else:
             return slide
     raise refused or NotAnImageError(found=source.sniffed)
@@ -69,8 +74,6 @@ def is_slide(given: Path | str | Sequence[Path], limits: Limits | None = None) -
     OSError
         If a file cannot be read.
     """
-    from viewers.errors import OpenError
-
     try:
         return examine(given, limits)
     except OpenError:

@@ -29,6 +29,8 @@ from viewers.openers.tiled import Coding, ReadAt, TileGrid, Tiles, as_rgb, decod
 from viewers.slide import MicronsPerPixel, SlideFacts, make_levels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from viewers.limits import Limits
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from viewers.openers.tiled import Decode
     from viewers.slide import Slide
 
-__all__ = ["accepts", "open_source"]
+__all__ = ["accepts", "open_source", "refuse_unshown"]
 
 _STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OURS: Final = frozenset({None, "aperio", "generic-tiff"})
@@ -109,6 +111,26 @@ def open_source(source: Source, limits: Limits) -> Slide:
         raise
 
 
+def refuse_unshown(path: Path) -> None:
+    """Refuse a TIFF whose tiles OpenSlide would join wrongly without a word: turned, or of other numbers.
+
+    OpenSlide turns each tile by the orientation and leaves it in its place.
+
+    Raises
+    ------
+    UnsupportedImageError
+    """
+    from tifffile import TiffFile
+
+    logging.getLogger("tifffile").disabled = True
+    try:
+        with TiffFile(path, _multifile=False) as tiff:
+            _refuse_turned(tiff.pages[0])
+            _refuse_numbers(tiff.pages[0])
+    except _FAILURES:
+        return  # OpenSlide says itself what it cannot read
+
+
 def _opened(tiff: Any, file: ReadAt, vendor: str | None, limits: Limits) -> Slide:
     first = tiff.pages[0]
     _check_size(first, limits)
@@ -176,11 +198,22 @@ def _check_size(page: Any, limits: Limits) -> None:
 
 def _refuse_flat(page: Any, limits: Limits) -> None:
     """Leave pictures in strips, and turned ones, to the opener of flat pictures while it can hold them."""
-    turned = page.tags.get(274)
-    if turned is not None and turned.value != 1:
-        raise UnsupportedImageError(found=f"orientation {turned.value}", expected="orientation 1")
+    _refuse_turned(page)
     if not page.is_tiled and page.imagewidth * page.imagelength <= limits.pixels_per_frame:
         raise UnsupportedImageError(found="strips", expected="tiles")
+
+
+def _refuse_turned(page: Any) -> None:
+    turned = page.tags.get(274)
+    if turned is not None and turned.value != 1:
+        raise UnsupportedImageError(found=f"orientation {int(turned.value)}", expected="orientation 1")
+
+
+def _refuse_numbers(page: Any) -> None:
+    """Refuse samples that are no unsigned whole numbers: which of them is black, nothing says."""
+    kind = {2: "int", 3: "float", 5: "complex int", 6: "complex"}.get(int(page.sampleformat or 1))
+    if kind is not None:
+        raise UnsupportedImageError(found=f"{kind} {page.bitspersample} bit", expected="8 or 16 bit unsigned")
 
 
 def _grid(page: Any, file: ReadAt, limits: Limits) -> TileGrid:
@@ -238,6 +271,7 @@ def _coding(page: Any, planes: int) -> Coding:
     photometric, compression = int(page.photometric), int(page.compression)
     bits = page.bitspersample
     described = f"{photometric}/{compression}/{bits}"
+    _refuse_numbers(page)
     if photometric not in {_GREY_FROM_WHITE, _GREY, _RGB, _YCBCR} or bits not in {1, 8, 16}:
         raise UnsupportedImageError(found=described, expected="grey, RGB, YCbCr; 8 or 16 bit")
     if compression == _JPEG and planes == 1 and bits == 8 and photometric != _GREY_FROM_WHITE:

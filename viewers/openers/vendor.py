@@ -55,6 +55,8 @@ VENDORS: Final = frozenset(
     }
 )
 """Kinds of slides OpenSlide 4 tells apart."""
+_PLAIN: Final = frozenset({"aperio", "generic-tiff"})
+"""Kinds whose pages are looked at before OpenSlide may show them."""
 _TILE: Final = 256
 _CHUNK: Final = 2**20
 _INI_BYTES: Final = 2**22
@@ -78,6 +80,10 @@ def open_source(source: Source, limits: Limits) -> Slide:
         If a file cannot be read.
     """
     main = source.paths[0]
+    if source.vendor in _PLAIN:
+        from viewers.openers.tiff import refuse_unshown
+
+        refuse_unshown(main)
     pixels = OpenSlidePixels((main, *companions(main)))
     try:
         return _opened(pixels, limits)

@@ -11,11 +11,17 @@ import numpy as np
 import openslide
 import pytest
 from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import ImageCms, ImageOps
 
 from tests.viewers.openers import made
 from viewers.color_profile import ColorTransform
-from viewers.errors import LevelOutOfRangeError, NotAnImageError, OpenError, RegionOutOfBoundsError
+from viewers.errors import (
+    LevelOutOfRangeError,
+    NotAnImageError,
+    OpenError,
+    RegionOutOfBoundsError,
+    UnsupportedImageError,
+)
 from viewers.geometry import Region, SizePx
 from viewers.limits import Limits
 from viewers.openers import is_slide, open_slide
@@ -389,6 +395,35 @@ def test_grey_and_white_is_zero(tmp_path):
         with open_slide(tmp_path / f"{kind}.tif") as slide:
             rgb = slide.read_region((0, 0), 0, slide.size)
             assert np.array_equal(rgb[..., 2], grey if kind == "minisblack" else 255 - grey)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_pyramids(orientation, tmp_path):
+    """A tiled TIFF that is to be turned is shown as the upright picture it is, or refused by name."""
+    path = tmp_path / "a.tif"
+    turned = [(274, 3, 1, orientation, True)]
+    made.write_tiff(path, (1, 2), compression="lzw", extratags=turned)
+    with open_slide(path) as slide, Pillow.open(path) as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture))
+        assert np.array_equal(slide.read_level(0, Region(0, 0, *upright.shape[1::-1])), upright)
+        assert (slide.size.width > slide.size.height) == (orientation < 5)
+    small = Limits(pixels_per_frame=made.WIDTH * made.HEIGHT - 1)
+    with pytest.raises(UnsupportedImageError, match=f"orientation {orientation}"):
+        open_slide(path, small)
+
+
+@pytest.mark.parametrize("kind", ["i2", "f2", "f4"])
+def test_numbers_that_are_no_shades(kind, tmp_path):
+    """Samples of signed and floating-point numbers are not supported, which is no damage."""
+    import tifffile
+
+    grey = (made.tissue()[..., 1] / 2 - 50).astype(kind)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for step in (1, 2):
+            writer.write(grey[::step, ::step], tile=(256, 256), photometric="minisblack", metadata=None)
+    with pytest.raises(UnsupportedImageError, match=r"(int|float) (16|32) bit"):
+        open_slide(path)
 
 
 def test_further_channels_are_told_of(tmp_path):
