@@ -72,6 +72,9 @@ _ASPECT_LIMIT: Final = 10.0
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 _UNTRANSFORMED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{number}" for number in (1, 2, 3))
 """X-ray angiography, fluoroscopy and the retired biplane images."""
+_RECONSTRUCTED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.13.1.{number}" for number in (1, 2, 3))
+"""Slices made of projections (angiographic, craniofacial, breast tomosynthesis): their pixels are in the
+patient, not at the detector, whatever their modality."""
 _MOST_REGIONS: Final = 64
 _CENTIMETRES: Final = 3
 """PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
@@ -151,8 +154,6 @@ def inverted(dataset: Dataset, photometric: str) -> bool:
 
 def rescales(dataset: Dataset, frame_count: int, found: list[Finding]) -> tuple[Rescale, ...]:
     """Slope and intercept of each frame, or one for all when frames do not differ."""
-    if shows_stored(dataset):
-        return (Rescale(),)
     each = [_rescale(dataset, index, found) for index in range(frame_count if _per_frame(dataset) else 1)]
     return tuple(each) if len(set(each)) > 1 else (each[0],)
 
@@ -166,6 +167,8 @@ def _rescale(dataset: Dataset, frame: int, found: list[Finding]) -> Rescale:
     source = dataset if transform is None else transform
     stated = get(source, "RescaleSlope") is not None or get(source, "RescaleIntercept") is not None
     slope, intercept = number(source, "RescaleSlope"), number(source, "RescaleIntercept")
+    if shows_stored(dataset):
+        return Rescale()
     if not stated:
         dose = number(dataset, "DoseGridScaling")
         return Rescale(dose) if dose else Rescale()
@@ -184,23 +187,31 @@ def frame_displays(
     dataset: Dataset, fmt: PixelFormat, *, big_endian: bool, found: list[Finding]
 ) -> tuple[FrameDisplay, ...]:
     """Collect marks, windows and VOI LUTs of each frame."""
-    luts = () if fmt.is_color else _own_voi_luts(dataset, fmt, big_endian=big_endian)
+    known: dict[tuple[int, bool], tuple[VoiLut, ...]] = {}
+
+    def luts(frame: int) -> tuple[VoiLut, ...]:
+        """Read the tables of a frame; those that frames share are read once."""
+        own = group_item(dataset, frame, "FrameVOILUTSequence")
+        source = own if own is not None and get(own, "VOILUTSequence") is not None else dataset
+        # The input of a VOI LUT is the modality LUT's output, which may be negative for unsigned pixels too.
+        signed = fmt.signed or _rescale(dataset, frame, []).intercept < 0
+        key = (id(source), signed)
+        if key not in known:
+            known[key] = _voi_luts_of(source, signed=signed, big_endian=big_endian)
+        return known[key]
+
     each = [
-        FrameDisplay(
-            _marks(dataset, index, found),
-            () if fmt.is_color else _windows(dataset, index, found),
-            luts,
-        )
+        FrameDisplay(_marks(dataset, index, found))
+        if fmt.is_color
+        else FrameDisplay(_marks(dataset, index, found), _windows(dataset, index, found), luts(index))
         for index in range(fmt.frame_count if _per_frame(dataset) else 1)
     ]
     return tuple(each) if len(each) > 1 else (each[0],) * fmt.frame_count
 
 
-def _own_voi_luts(dataset: Dataset, fmt: PixelFormat, *, big_endian: bool) -> tuple[VoiLut, ...]:
-    # The input of a VOI LUT is the modality LUT's output, which may be negative for unsigned pixels too.
-    signed = fmt.signed or ((number(dataset, "RescaleIntercept") or 0) < 0 and not shows_stored(dataset))
-    names = [known_name(" ".join(texts(item, "LUTExplanation"))) for item in items(dataset, "VOILUTSequence")]
-    luts = voi_luts(dataset, signed=signed, big_endian=big_endian)
+def _voi_luts_of(source: Dataset, *, signed: bool, big_endian: bool) -> tuple[VoiLut, ...]:
+    names = [known_name(" ".join(texts(item, "LUTExplanation"))) for item in items(source, "VOILUTSequence")]
+    luts = voi_luts(source, signed=signed, big_endian=big_endian)
     return tuple(
         VoiLut(lut.first, tuple(lut.table.tolist()), lut.bits, name if len(names) == len(luts) else "")
         for lut, name in zip_longest(luts, names[: len(luts)], fillvalue="")
@@ -290,7 +301,8 @@ def _calibrated(dataset: Dataset, keyword: str) -> bool:
     """Whether a spacing holds in the patient (PS3.3 10.7.1.3)."""
     if keyword != "PixelSpacing":
         return False
-    projected = modality(dataset) in PROJECTION_MODALITIES
+    reconstructed = uid(dataset, "SOPClassUID") in _RECONSTRUCTED
+    projected = modality(dataset) in PROJECTION_MODALITIES and not reconstructed
     captured = uid(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE)
     if not projected and not captured:
         return True

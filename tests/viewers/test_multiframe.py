@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from app.cli import run
+from tests.viewers.conftest import lut_item
 from tests.viewers.phantoms import AXIAL, CORONAL, place_values, slice_values, turned
 from tests.viewers.test_dicom import grey_dataset
 from viewers.assembly import frame_stack, image_volume, volume_of
@@ -244,6 +245,34 @@ def test_label_maps_are_shown_in_all_greys(stored, named):
             (0, 128, 0 if n == 0 else 255) for n in range(3)
         ]
     assert all(one.max() >= 128 for one in shown)
+
+
+@pytest.mark.parametrize(("sop_class", "calibrated"), [("13.1.3", True), ("13.1.2", True), ("13.1.4", False)])
+def test_spacing_of_reconstructed_slices_is_in_the_patient(stored, sop_class, calibrated):
+    """Breast tomosynthesis is of modality MG, but its slices are measured as those of a scan are."""
+    dataset = enhanced([(n, {}, 0) for n in range(3)], Modality="MG")
+    dataset.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    assert stored(dataset).spacing.calibrated is calibrated
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_voi_luts_of_frames(stored, shared):
+    """A VOI LUT of the functional groups is the frame's first choice; one frame may have another."""
+    dataset = enhanced([(2.0 * n, {}, 0) for n in range(3)])
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+    tables = [np.arange(1024) ** 2 // 1024, 1023 - np.arange(1024)]
+    groups = [item(VOILUTSequence=lut_item(0, 10, table)) for table in tables]
+    if shared:
+        dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = Sequence(groups[:1])
+    else:
+        for group, own in zip(dataset.PerFrameFunctionalGroupsSequence, (0, 1, 0), strict=True):
+            group.FrameVOILUTSequence = Sequence([groups[own]])
+    image = stored(dataset)
+    for frame, own in enumerate((0, 0, 0) if shared else (0, 1, 0)):
+        assert image.default_window(frame).key == "lut-1"
+        shown = render(image, default_view(image, frame))[:, :, 0]
+        codes = image.frame(frame).codes
+        assert np.array_equal(shown, np.rint(tables[own][codes] * 255 / 1023))
 
 
 def test_a_place_that_is_watched_is_one_pass(stored):
