@@ -10,6 +10,7 @@ cameras put into one JPEG, the first is shown.
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,9 @@ FORMATS: Final = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _GREY_8: Final = frozenset({"1", "L"})
 _COLOR: Final = frozenset({"RGB", "RGBA", "RGBX", "P", "PA", "LA", "La", "RGBa", "CMYK", "YCbCr", "LAB"})
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _PLANES = 256, 257, 258, 262, 274, 284
+"""Tags of a TIFF (TIFF 6.0 section 8)."""
+_APART: Final = 2
 _STARTS: Final = (
     (b"\x89PNG", "PNG"),
     (b"\xff\xd8", "JPEG"),
@@ -78,7 +82,8 @@ class _Pages:
         try:
             with collected_warnings(), _opened(self.raw) as picture:
                 picture.seek(self.indices[index])
-                return _frame(_upright(picture))
+                stored = _planes_joined(self.raw, picture, self.indices[index])
+                return _frame(_upright(stored), white_is=_white(picture))
         except _FAILURES as error:
             raise CorruptPixelDataError(frame=index + 1, reason=type(error).__name__) from error
 
@@ -186,7 +191,38 @@ def _upright(picture: Pillow.Image) -> Pillow.Image:
     return turned
 
 
-def _frame(picture: Pillow.Image) -> Frame:
+def _white(picture: Pillow.Image) -> int:
+    """Return the code that is white where a TIFF counts from white and Pillow does not turn it; else 0."""
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode not in _GREY_16 or tags.get(_PHOTOMETRIC, 1) != 0:
+        return 0
+    return int(2 ** tags.get(_BITS, (16,))[0] - 1)
+
+
+def _planes_joined(raw: bytes, picture: Pillow.Image, page: int) -> Pillow.Image:
+    """Return the picture; TIFF colours of 16 bits in planes apart, which Pillow tears, as tifffile has them.
+
+    Of 16 bits the upper 8 are kept, as Pillow does with those that are not apart.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(_PLANES) != _APART or len(picture.getbands()) == 1 or tags.get(_BITS, (8,))[0] <= 8:
+        return picture
+    from tifffile import TiffFile
+
+    logging.getLogger("tifffile").disabled = True  # its messages repeat what tags hold
+    with TiffFile(io.BytesIO(raw)) as tiff:
+        planes = np.asarray(tiff.pages[page].asarray())
+    # Pillow's size is that of the upright picture.
+    shape = (len(picture.getbands()), tags.get(_HEIGHT), tags.get(_WIDTH))
+    if planes.dtype != np.uint16 or planes.shape != shape:
+        raise UnsupportedImageError(found=f"{picture.mode}, planes apart", expected=_EXPECTED)
+    joined = Pillow.fromarray((np.moveaxis(planes, 0, 2) >> 8).astype(np.uint8), picture.mode)
+    joined.info |= {key: picture.info[key] for key in ("icc_profile",) if key in picture.info}
+    joined.getexif()[_ORIENTATION] = tags.get(_ORIENTATION, 1)
+    return joined
+
+
+def _frame(picture: Pillow.Image, *, white_is: int = 0) -> Frame:
     if picture.mode in _GREY_8:
         codes = np.asarray(picture.convert("L")).astype(np.uint16)
         return GreyFrame(_frozen(codes), CodeMap())
@@ -194,7 +230,8 @@ def _frame(picture: Pillow.Image) -> Frame:
         wide = np.asarray(picture)
         if wide.min() < 0 or wide.max() > 65535:
             raise UnsupportedImageError(found="32-bit", expected="8 or 16 bit grey")
-        return GreyFrame(_frozen(wide.astype(np.uint16)), CodeMap())
+        codes = wide.astype(np.uint16)
+        return GreyFrame(_frozen(white_is - np.minimum(codes, white_is) if white_is else codes), CodeMap())
     return ColorFrame(_frozen(_over_black(picture, _srgb(picture))))
 
 

@@ -229,6 +229,45 @@ def test_colours_of_16_bits(kind, tmp_path):
     assert np.array_equal(render(image, default_view(image)), RGB)
 
 
+def test_grey_of_16_bits_from_white(tmp_path):
+    """A TIFF whose 0 is white is shown the right way round, in 16 bits as in 8."""
+    import tifffile
+
+    for wide in (GREY, GREY.astype(np.uint16) * 257):
+        path = tmp_path / f"{wide.dtype}.tif"
+        tifffile.imwrite(path, wide, photometric="miniswhite")
+        assert np.array_equal(open_image(path).frame(0).codes, np.iinfo(wide.dtype).max - wide)
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_colours_of_16_bits_in_planes(bands, orientation, tmp_path):
+    """Planes of a TIFF stored apart are joined whole, every page of them, and turned upright."""
+    import tifffile
+
+    planes = np.full((bands, 6, 8), 65535, np.uint16)
+    planes[:3] = np.moveaxis(RGB, 2, 0).astype(np.uint16) * 257
+    path = tmp_path / "planes.tif"
+    extra = {"extrasamples": ["unassalpha"]} if bands == 4 else {}
+    turned = [(274, 3, 1, orientation, True)]
+    with tifffile.TiffWriter(path) as writer:
+        for page in (planes, planes[:, ::-1]):
+            writer.write(
+                page,
+                photometric="rgb",
+                planarconfig="separate",
+                metadata=None,
+                extratags=turned,
+                compression="zlib",
+                **extra,
+            )
+    image = open_image(path)
+    assert image.frame_count == 2
+    for index, expected in enumerate((RGB, RGB[::-1])):
+        upright = np.rot90(expected, -1) if orientation == 6 else expected
+        assert np.array_equal(image.frame(index).rgb, upright)
+
+
 def test_no_place_of_a_photograph_is_kept(tmp_path):
     """GPS, comments, thumbnails and names of a WebP, PNG or JPEG are in nothing that is stored."""
     exif = Pillow.Exif()
