@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from viewers.image import Image
     from viewers.series import Series
 
-__all__ = ["frame_stack", "image_volume", "measured", "volume_of"]
+__all__ = ["frame_stack", "image_volume", "measured", "value_volume", "volume_of"]
 
 _LOOKING: Final = threading.Lock()
 
@@ -38,6 +38,10 @@ class _Made:
     """Volumes of one image, by pass; made one at a time, without holding up other images."""
 
     volumes: dict[int, Volume] = field(default_factory=dict)
+    rounded: set[int] = field(default_factory=set)
+    """Passes whose codes mean their values only within a step."""
+    values: dict[int, Volume] = field(default_factory=dict)
+    """Of passes in ``rounded``, as they were asked for: float32."""
     making: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -87,29 +91,71 @@ def image_volume(image: Image, frame: int = 0) -> Volume:
     OpenError
         If a frame of an image that is not stored cannot be decoded.
     """
+    known, number = _known(image, frame)
+    with known.making:
+        return _volume(known, number, image, frame)
+
+
+def value_volume(image: Image, frame: int = 0) -> Volume | None:
+    """Values of :func:`image_volume` where its codes mean them only within a step; ``None`` where exactly.
+
+    Slices of PET have slopes of their own, and a bladder is thousands of times as bright as a liver: codes
+    for both are too coarse to measure with.
+
+    Returns
+    -------
+    Volume or None
+        float32, in the same places; padding has the smallest value.
+
+    Raises
+    ------
+    FrameOutOfRangeError, VolumeError, OpenError
+        As :func:`image_volume`.
+    """
+    known, number = _known(image, frame)
+    with known.making:
+        volume = _volume(known, number, image, frame)
+        if number in known.rounded and number not in known.values:
+            _, numbers = frame_stack(image, frame)
+            array, maps = image.stacked()
+            values = np.empty(volume.array.shape, np.float32)
+            low = np.float32(volume.code_map.intercept) if volume.code_map is not None else np.float32(0)
+            for target, n in zip(values, numbers, strict=True):
+                table = maps[n].values().astype(np.float32)
+                table[maps[n].padded()] = low
+                target[...] = table[array[n]]
+            known.values[number] = Volume(values, volume.affine, image.describes)
+        return known.values.get(number)
+
+
+def _known(image: Image, frame: int) -> tuple[_Made, int]:
     if not 0 <= frame < image.frame_count:
         raise FrameOutOfRangeError(found=frame + 1, count=image.frame_count)
     number = image.describes.passes[frame] if image.describes.passes else 0
     with _LOOKING:
-        known = _MADE.setdefault(image, _Made())
-    with known.making:
-        if number not in known.volumes:
-            known.volumes[number] = _made(image, frame)
-        return known.volumes[number]
+        return _MADE.setdefault(image, _Made()), number
 
 
-def _made(image: Image, frame: int) -> Volume:
+def _volume(known: _Made, number: int, image: Image, frame: int) -> Volume:
+    if number not in known.volumes:
+        known.volumes[number], rounded = _made(image, frame)
+        if rounded:
+            known.rounded.add(number)
+    return known.volumes[number]
+
+
+def _made(image: Image, frame: int) -> tuple[Volume, bool]:
+    """Volume of codes, and whether they mean the values only within a step."""
     if image.is_color:
         raise VolumeError(reason="RGB")
     stack, numbers = frame_stack(image, frame)
     affine = stack.affine()
     array, maps = image.stacked()
     codes, chosen = _ordered(array, numbers), [maps[n] for n in numbers]
+    code_map, exact = chosen[0], True
     if any(other != chosen[0] for other in chosen[1:]) or chosen[0].table is not None or chosen[0].slope <= 0:
-        codes, code_map = _recoded(codes, chosen)
-    else:
-        code_map = chosen[0]
-    return Volume(codes, affine, image.describes, code_map)
+        codes, code_map, exact = _recoded(codes, chosen)
+    return Volume(codes, affine, image.describes, code_map), not exact
 
 
 def _ordered(array: NDArray[np.uint16], numbers: Sequence[int]) -> NDArray[np.uint16]:
@@ -122,11 +168,10 @@ def _ordered(array: NDArray[np.uint16], numbers: Sequence[int]) -> NDArray[np.ui
     return array[np.asarray(numbers)] if count else array[:0]
 
 
-def _recoded(codes: NDArray[np.uint16], maps: Sequence[CodeMap]) -> tuple[NDArray[np.uint16], CodeMap]:
-    """Codes that mean the same in all slices; code 0 is padding.
+def _recoded(codes: NDArray[np.uint16], maps: Sequence[CodeMap]) -> tuple[NDArray[np.uint16], CodeMap, bool]:
+    """Codes that mean the same in all slices, and whether exactly; code 0 is padding.
 
-    Slices of PET have slopes of their own. Whole numbers stay exact when they span few enough; others
-    are in 65535 equal steps of the whole volume.
+    Whole numbers stay exact when they span few enough; others are in 65535 equal steps of the whole volume.
     """
     tables = [(code_map.values(), code_map.padded()) for code_map in maps]
     present = [
@@ -142,7 +187,7 @@ def _recoded(codes: NDArray[np.uint16], maps: Sequence[CodeMap]) -> tuple[NDArra
         table = np.clip(np.rint((values - low) / step) + 1, 1, CODES - 1).astype(np.uint16)
         table[padded] = 0
         target[...] = table[layer]
-    return made, CodeMap(1.0, step, low, padding=(0, 0))
+    return made, CodeMap(1.0, step, low, padding=(0, 0)), exact or high == low
 
 
 def volume_of(series: Series, progress: Callable[[float], None] | None = None) -> Volume:
@@ -160,7 +205,8 @@ def volume_of(series: Series, progress: Callable[[float], None] | None = None) -
 
     series.stack.check()
     if len(series.instances) == 1:
-        return measured(image_volume(series.open()))
+        image = series.open()
+        return value_volume(image) or measured(image_volume(image))
     source = SliceFrames(series.instances, series.limits)
     stack = Stack(tuple(instance.plane for instance in source.instances), series.stack.spacing_mm)
     affine = stack.affine()

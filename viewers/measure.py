@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from viewers.assembly import image_volume
+from viewers.assembly import image_volume, value_volume
 from viewers.errors import FrameOutOfRangeError, MeasureError
 from viewers.geometry import PixelSpacingMm
 from viewers.image import ColorFrame
 from viewers.planes import PlaneView, plane_frame
+from viewers.projection import slab
 from viewers.record import Types, strict
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ class _Surface:
     pixel_aspect: float
     affine: NDArray[np.float64] | None
     """(column, row, 0, 1) of pixel centres, counted from 0, to LPS millimetres."""
+    values: NDArray[np.float32] | None = None
+    """Of the pixels, where their codes mean them only within a step."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -279,9 +282,16 @@ def _surface(image: Image, shape: Shape, frame: int, plane: PlaneView | None) ->
         pixels, cut = plane_frame(image, frame, plane)
         row, column = cut.spacing_mm
         spacing = PixelSpacingMm(row, column, "ImagePositionPatient", calibrated=True)
-        return _Surface(pixels, spacing, row / column, cut.affine)
+        return _Surface(pixels, spacing, row / column, cut.affine, _plane_values(image, frame, plane))
     known = _spacing_at(image, shape)
     return _Surface(image.frame(frame), known, image.pixel_aspect, _frame_affine(image, frame))
+
+
+def _plane_values(image: Image, frame: int, plane: PlaneView) -> NDArray[np.float32] | None:
+    exact = value_volume(image, frame)
+    if exact is None:
+        return None
+    return slab(exact, plane.plane, plane.position_mm, plane.projection, plane.thickness_mm).values
 
 
 def _spacing_at(image: Image, shape: Shape) -> PixelSpacingMm | None:
@@ -352,7 +362,8 @@ def _values(
         raise MeasureError(entry="value", found="RGB", expected="grey")
     rows, columns = _span(top, bottom, surface.size[1]), _span(left, right, surface.size[0])
     codes, code_map = surface.frame.codes[rows, columns], surface.frame.code_map
-    return code_map.values()[codes], code_map.padded()[codes]
+    values = code_map.values()[codes] if surface.values is None else surface.values[rows, columns]
+    return values.astype(np.float64), code_map.padded()[codes]
 
 
 def _span(low: float, high: float, length: int) -> slice:

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from tests.viewers.phantoms import place_values, turned
+from tests.viewers.phantoms import place_values, turned, write_series
 from tests.viewers.test_dicom import NOISE, color_dataset, grey_dataset
 from tests.viewers.test_planes import stored  # noqa: F401 - a fixture
+from viewers.assembly import image_volume
 from viewers.browser import geometry_json
 from viewers.errors import FrameOutOfRangeError, InvalidViewError, MeasureError
 from viewers.intake import open_image
 from viewers.measure import Measurement, Shape, measure, value_unit
 from viewers.planes import PlaneView
+from viewers.store import load
+from viewers.study import StudyReader
 
 GRID = np.arange(48).reshape(6, 8)
 """Row r, column c holds 8 r + c."""
@@ -33,6 +36,37 @@ def opened(write):
         return open_image(write(grey_dataset(pixels, 8, **attributes)))
 
     return make
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_planes_of_slices_with_slopes_of_their_own_are_measured_exactly(tmp_path, kept):
+    """PET: one slice holds values a thousand times as large; planes elsewhere are measured as slices are."""
+    for number in range(8):
+        write_series(
+            tmp_path / "in",
+            count=1,
+            origin=(0, 0, number * 2),
+            names=[f"{number}.dcm"],
+            RescaleSlope="900.123" if number == 5 else f"{0.123 + number / 100:.3f}",
+            RescaleIntercept="0",
+        )
+    with StudyReader(tmp_path / "in") as reader:
+        for _ in reader:
+            pass
+        series = reader.studies()[0].series[0]
+        image = load(series.keep(tmp_path / "kept")) if kept else series.open()
+        shape = Shape("rectangle", ((2.0, 2.0), (9.0, 7.0)))
+        for number in range(8):
+            slice_, plane = (
+                measure(image, shape, number, where) for where in (None, PlaneView("axial", 2.0 * number))
+            )
+            for quantity in slice_.quantities:
+                assert plane.value(quantity.name) == pytest.approx(quantity.value, rel=1e-5)
+        highest = measure(image, shape, 0, PlaneView("axial", 7.0, "mip", 100.0)).value("max")
+        assert highest == pytest.approx(measure(image, shape, 5).value("max"), rel=1e-6)
+        volume = image_volume(image)
+        probed = measure(image, Shape("probe", ((3.5, 4.5),)), 2, PlaneView("axial", 4.0)).value("value")
+        assert abs(probed - volume.code_map.values()[volume.array[2, 4, 3]]) > 0.01
 
 
 def numbers(made):
