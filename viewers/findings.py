@@ -36,6 +36,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.no_preamble": "The file lacks the DICOM preamble; it was read without.",
     "finding.transfer_syntax_repaired": "The transfer syntax was missing or wrong; {used} was used.",
     "finding.codestream_differs": "The pixels are compressed as {found}, not as the header says ({stated}).",
+    "finding.color_not_halved": (
+        "The header says that every second pixel shares its colour (YBR_FULL_422), but all pixels have their "
+        "own: they were read so."
+    ),
     "finding.window_unusable": "The file's window (centre {center}, width {width}) cannot be used.",
     "finding.rescale_unusable": (
         "The file's rescale slope or intercept cannot be used; stored values are shown."
@@ -69,6 +73,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
         "in detail, the rest in little."
     ),
     "finding.mpp_missing": "The file does not say how large a pixel is; lengths are in pixels.",
+    "finding.depth_assumed": (
+        "The file does not say how many bits a pixel uses; by the brightest one {bits} of 16 were assumed."
+    ),
     "finding.channels_left_out": "{count} further channels or planes were left out; the first is shown.",
     "finding.levels_added": "{count} levels of less detail were added, so that the slide opens quickly.",
     "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",

@@ -15,6 +15,7 @@ import logging
 import math
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from viewers.limits import Limits
     from viewers.openers.source import Source
-    from viewers.openers.tiled import Decode
     from viewers.slide import Slide
 
 __all__ = ["accepts", "open_source", "refuse_unshown"]
@@ -61,6 +61,9 @@ _APERIO_MPP: Final = re.compile(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)")
 _OME_PIXELS: Final = re.compile(r"<(?:\w+:)?Pixels\b[^>]{0,4000}>")
 _OME_SIZE: Final = re.compile(r"\bPhysicalSize([XY])=\"([0-9.eE+-]{1,30})\"")
 _OME_UNIT: Final = re.compile(r"\bPhysicalSize([XY])Unit=\"([^\"]{1,20})\"")
+_OME_BITS: Final = re.compile(r"\bSignificantBits=\"([0-9]{1,2})\"")
+_LOOKED_AT: Final = 64
+"""Tiles that are decoded to learn how many bits the values use."""
 _OME_UNITS: Final = {"µm": 1.0, "μm": 1.0, "&#181;m": 1.0, "nm": 0.001, "mm": 1000.0, "cm": 10_000.0}
 _FAILURES: Final = (
     ValueError,
@@ -141,6 +144,7 @@ def _opened(tiff: Any, file: ReadAt, vendor: str | None, limits: Limits) -> Slid
         found.append(finding("label_present"))
     chosen = _level_pages(pages, found)
     grids = [_grid(page, file, limits) for page in chosen]
+    _set_depth(first, grids, found)
     mpp = _mpp(first, vendor)
     kind = vendor if vendor == "aperio" else "ome" if first.is_ome else "tiff"
     levels = make_levels([(grid.size, grid.tile) for grid in grids])
@@ -230,7 +234,7 @@ def _grid(page: Any, file: ReadAt, limits: Limits) -> TileGrid:
     _check_places(offsets, lengths, file.size, limits)
     coding = _coding(page, planes)
     apart = _Planes(planes, count, offsets, lengths, file)
-    decode = _general(page, apart) if coding.name == "other" else decoder(coding, tile)
+    decode = _General(page, apart) if coding.name == "other" else decoder(coding, tile)
     return TileGrid(size, tile, offsets[:count], lengths[:count], file, coding, decode)
 
 
@@ -299,36 +303,72 @@ class _Planes:
         return self.file.read_at(int(self.offsets[place]), int(self.lengths[place]))
 
 
-def _general(page: Any, planes: _Planes) -> Decode:
+class _General:
     """Everything else tifffile and imagecodecs can read: LZW, Deflate, Zstandard, WebP, PackBits, none."""
-    decode_segment, tables = page.decode, page.jpegtables
-    failure = getattr(decode_segment, "__name__", "")
-    if failure.startswith("decode_raise"):
-        raise UnsupportedImageError(
-            found=f"compression {int(page.compression)}", expected="LZW, Deflate, JPEG"
-        )
-    samples, inverted = page.samplesperpixel, int(page.photometric) == _GREY_FROM_WHITE
 
-    def one(raw: bytes, place: int) -> NDArray[Any]:
-        decoded = decode_segment(raw, place, jpegtables=tables)[0]
+    def __init__(self, page: Any, planes: _Planes) -> None:
+        self._decode, self._tables, self._planes = page.decode, page.jpegtables, planes
+        if getattr(self._decode, "__name__", "").startswith("decode_raise"):
+            raise UnsupportedImageError(
+                found=f"compression {int(page.compression)}", expected="LZW, Deflate, JPEG"
+            )
+        self._samples, self._inverted = page.samplesperpixel, int(page.photometric) == _GREY_FROM_WHITE
+        self.bits = 16
+        """How many of 16 bits the values use."""
+
+    def _one(self, raw: bytes, place: int) -> NDArray[Any]:
+        decoded = self._decode(raw, place, jpegtables=self._tables)[0]
         if decoded is None:
             raise ValueError("no pixels")
         plane: NDArray[Any] = np.asarray(decoded)[0]  # of (depth, rows, columns, samples)
         return plane
 
-    def decode(raw: bytes, index: int) -> NDArray[np.uint8]:
-        pixels = one(raw, index)
+    def samples(self, raw: bytes, index: int) -> NDArray[Any]:
+        """Decode a tile to the numbers it holds, shape (rows, columns, samples)."""
+        pixels, planes = self._one(raw, index), self._planes
         if planes.planes > 1:
             rest = [
-                one(planes.read(index, plane), plane * planes.count + index)
+                self._one(planes.read(index, plane), plane * planes.count + index)
                 for plane in range(1, planes.planes)
             ]
             pixels = np.concatenate([pixels, *rest], axis=2)
-        pixels = pixels[..., :1] if samples == 2 else pixels[..., :4]  # grey with alpha: alpha goes
-        rgb = as_rgb(pixels)
-        return np.asarray(255 - rgb, np.uint8) if inverted else rgb
+        # Grey with alpha: alpha goes.
+        return pixels[..., :1] if self._samples == 2 else pixels[..., :4]
 
-    return decode
+    def __call__(self, raw: bytes, index: int) -> NDArray[np.uint8]:
+        rgb = as_rgb(self.samples(raw, index), self.bits)
+        return np.asarray(255 - rgb, np.uint8) if self._inverted else rgb
+
+
+def _set_depth(first: Any, grids: list[TileGrid], found: list[Finding]) -> None:
+    """Tell how many of 16 bits the values use: as the file says, else by the brightest of the least level.
+
+    Cameras of microscopes give 12 bits in words of 16: by the upper 8 of 16 they would be black.
+    """
+    general = [grid.decode for grid in grids if isinstance(grid.decode, _General)]
+    if first.bitspersample != 16 or not general:
+        return
+    pixels = _OME_PIXELS.search(str(first.description or "")) if first.is_ome else None
+    stated = None if pixels is None else _OME_BITS.search(pixels[0])
+    bits = int(stated[1]) if stated is not None else 0
+    if not 8 <= bits <= 16:
+        bits = _used_bits(grids[-1])
+        if bits < 16:
+            found.append(finding("depth_assumed", bits=bits))
+    for decode in general:
+        decode.bits = bits
+
+
+def _used_bits(grid: TileGrid) -> int:
+    """Bits of the largest colour in some dozens of tiles; 16 where nothing is to be seen."""
+    if not isinstance(grid.decode, _General):
+        return 16
+    count, largest = len(grid.offsets), 0
+    for index in range(0, count, -(-count // _LOOKED_AT)):
+        raw = grid.stored(index)
+        with suppress(Exception):  # a damaged tile says so when it is shown; codecs raise their own classes
+            largest = max(largest, int(grid.decode.samples(raw, index)[..., :3].max()) if raw else 0)
+    return max(8, largest.bit_length()) if largest else 16
 
 
 def _mpp(page: Any, vendor: str | None) -> MicronsPerPixel | None:

@@ -314,8 +314,13 @@ def _from_ycbcr(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
 
 
-def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey, RGB or RGBA of 8 or 16 bits to RGB of 8 bits; transparent is white, 16 bits keep their upper 8.
+def as_rgb(pixels: NDArray[Any], bits: int = 16) -> NDArray[np.uint8]:
+    """Grey, RGB or RGBA of 8 or 16 bits to RGB of 8 bits; transparent is white.
+
+    Parameters
+    ----------
+    bits : int
+        How many of 16 bits the values use, 8 to 16: the upper 8 of these are kept.
 
     Raises
     ------
@@ -326,7 +331,7 @@ def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = (np.minimum(pixels, 2**bits - 1) >> (bits - 8)).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ValueError(f"pixels of {pixels.dtype}")
     if pixels.ndim == 2:

@@ -324,6 +324,7 @@ def _other(part: _Part) -> Decode:
     samples, dtype = int(dataset.SamplesPerPixel), "<u1" if int(dataset.BitsAllocated) == 8 else "<u2"
     shape = (tile.height, tile.width, samples)
     planar = int(dataset.get("PlanarConfiguration", 0) or 0) == 1
+    bits = min(max(int(dataset.get("BitsStored", 0) or 16), 8), 16)
 
     def decode(stored: bytes, _index: int) -> NDArray[np.uint8]:
         raw = bytes(stored)
@@ -332,14 +333,14 @@ def _other(part: _Part) -> Decode:
             if header is None or header.columns > tile.width or header.rows > tile.height:
                 raise ValueError("not of the tile's size")
             codec = imagecodecs.jpeg2k_decode if syntax in _JPEG_2000 else imagecodecs.jpegls_decode
-            return as_rgb(codec(raw))
+            return as_rgb(codec(raw), bits)
         count = tile.width * tile.height * samples * np.dtype(dtype).itemsize
         if syntax == _RLE:
             raw = bytes(imagecodecs.dicomrle_decode(raw, dtype=dtype)[:count])
         pixels = np.frombuffer(raw, dtype, count // np.dtype(dtype).itemsize)
         if planar or syntax == _RLE:
-            return as_rgb(pixels.reshape(samples, tile.height, tile.width).transpose(1, 2, 0))
-        return as_rgb(pixels.reshape(shape))
+            return as_rgb(pixels.reshape(samples, tile.height, tile.width).transpose(1, 2, 0), bits)
+        return as_rgb(pixels.reshape(shape), bits)
 
     return decode
 
