@@ -42,7 +42,8 @@ class CodestreamHeader:
 def split_fragments(data: memoryview, frame_count: int) -> Fragments:
     """Find each frame's fragments in encapsulated pixel data.
 
-    Frames are told apart by count, by the basic offset table, or by the start of a JPEG codestream.
+    Frames are told apart by count, by the start of a JPEG codestream, or by the basic offset table where
+    it points at fragments.
     Reading stops at the delimiter or the end of the data; a fragment cut short is kept as it is.
 
     Raises
@@ -62,12 +63,14 @@ def split_fragments(data: memoryview, frame_count: int) -> Fragments:
         return [fragments]
     if len(fragments) == frame_count:
         return [[fragment] for fragment in fragments]
-    offsets = _offsets(data[slice(*offsets_item)])
-    if len(offsets) == frame_count and fragments:
-        return _by_offset(fragments, offsets)
     starts = [fragment for fragment in fragments if bytes(data[fragment[0] : fragment[0] + 2]) in _STARTS]
     if len(starts) == frame_count and starts[0] == fragments[0]:
         return _by_offset(fragments, [start - fragments[0][0] for start, _ in starts])
+    offsets = _offsets(data[slice(*offsets_item)])
+    places = {start - fragments[0][0] for start, _ in fragments}
+    # Tables are often wrong: written before fragments were split, or all 0.
+    if len(offsets) == frame_count == len(set(offsets)) and places.issuperset(offsets):
+        return _by_offset(fragments, sorted(offsets))
     raise ValueError(f"{len(fragments)} fragments for {frame_count} frames")
 
 

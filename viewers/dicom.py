@@ -56,6 +56,7 @@ _GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COLOR: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
 _PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM: Final = b"\xfe\xff\x00\xe0"
+_BYTE: Final = 8
 _CODED_BITS: Final = 16
 """Most bits of stored values that codes can stand for; more are quantised."""
 _IMAGE_STORAGE: Final = "Image Storage"
@@ -115,7 +116,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     """
     dataset, found = parsed.dataset, parsed.findings
     keyword = _pixel_keyword(parsed)
-    fmt = _pixel_format(dataset, keyword)
+    fmt = _full_color(parsed, _pixel_format(dataset, keyword), keyword)
     _check_limits(fmt, limits)
     frames = _frames(parsed, fmt, keyword)
     mosaic = _mosaic(parsed, frames)
@@ -274,6 +275,18 @@ def _pixel_format(dataset: Dataset, keyword: str) -> PixelFormat:
         frame_count=max(_needed(dataset, "NumberOfFrames", 0, 2**31 - 1, 1), 1),
         is_float=is_float,
     )
+
+
+def _full_color(parsed: ParsedFile, fmt: PixelFormat, keyword: str) -> PixelFormat:
+    """Read native pixels as YBR_FULL where the label says 4:2:2 and the length that none is left out."""
+    if fmt.photometric != "YBR_FULL_422" or fmt.bits_allocated != _BYTE:
+        return fmt
+    data = _pixel_bytes(parsed, fmt, keyword)
+    whole = fmt.rows * fmt.columns * fmt.samples * fmt.frame_count
+    if bytes(data[:4]) == _ITEM or len(data) not in {whole, whole + 1}:
+        return fmt
+    parsed.findings.append(finding("color_not_halved"))
+    return replace(fmt, photometric="YBR_FULL")
 
 
 def _check_limits(fmt: PixelFormat, limits: Limits) -> None:

@@ -46,8 +46,10 @@ def test_frames_by_offset_table():
 
 
 def test_frames_by_codestream_start():
-    """Without an offset table, a fragment that begins a JPEG begins a frame."""
-    assert joined(items(b"\xff\xd8a.", b"bb", b"\xff\xd8c."), 2) == [b"\xff\xd8a.bb", b"\xff\xd8c."]
+    """A fragment that begins a JPEG begins a frame, whatever a wrong offset table says."""
+    for offsets in ((), (0, 22), (0, 0), (0, 24), (0, 12), (8, 30), (0,)):
+        found = joined(items(b"\xff\xd8a.", b"bb", b"\xff\xd8c.", offsets=offsets), 2)
+        assert found == [b"\xff\xd8a.bb", b"\xff\xd8c."]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,8 @@ def test_frames_by_codestream_start():
         (items(b"aa", b"bb", b"cc"), 2),
         (items(b"aa", b"bb", b"cc", offsets=(0, 999)), 2),
         (items(b"aa", b"bb", b"cc", offsets=(10, 20)), 2),
+        (items(b"aa", b"bb", b"cc", offsets=(0, 0)), 2),
+        (items(b"aa", b"bb", b"cc", offsets=(0, 14)), 2),
     ],
 )
 def test_fragments_that_fit_no_frames(data, count):

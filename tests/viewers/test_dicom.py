@@ -335,6 +335,16 @@ def test_ybr_full_422(write):
     assert np.array_equal(rgb, np.repeat(NOISE[:, :, :1], 3, axis=2))
 
 
+@pytest.mark.parametrize("columns", [8, 7])
+def test_ybr_full_422_that_is_not_subsampled(write, columns):
+    """A label of halved colours over pixels that all have their own is found out by the length."""
+    pixels = NOISE[:, :columns]
+    wrong, right = color_dataset(pixels, "YBR_FULL_422"), color_dataset(pixels, "YBR_FULL")
+    image = open_image(write(wrong))
+    assert "color_not_halved" in keys(image)
+    assert np.array_equal(image.frame(0).rgb, open_image(write(right)).frame(0).rgb)
+
+
 def test_16_bit_color_is_scaled(write):
     """Colours of 16 bits keep their proportion: the largest is 255."""
     dataset = color_dataset(NOISE)
