@@ -258,21 +258,25 @@ def _placed(
     """Where the bytes of the tile at each place are; length 0 where there is none."""
     columns, rows = shape
     offsets, lengths = (np.zeros(columns * rows, np.int64) for _ in range(2))
-    filled = np.zeros(columns * rows, bool)
+    away = np.full(columns * rows, np.inf)
     left_out = 0
+    shown = _shown(parts)
     for part, file, start in zip(parts, files, starts, strict=False):
         at, long = find_frames(part.dataset, part.pixels_at, file)
-        places = _places(part, columns)
-        for place, offset, length in zip(places, at, long, strict=False):
-            if not 0 <= place < columns * rows or filled[place]:
+        places = _places(part, columns, shown)
+        for (place, distance), offset, length in zip(places, at, long, strict=False):
+            if not 0 <= place < columns * rows:
                 left_out += 1
                 continue
-            filled[place] = True
-            offsets[place], lengths[place] = start + offset, length
+            left_out += away[place] < np.inf
+            if distance < away[place]:
+                away[place] = distance
+                offsets[place], lengths[place] = start + offset, length
     if (lengths > 8 * limits.tile_pixels).any():
         raise TooLargeError(
             quantity="bytes of a tile", found=int(lengths.max()), limit=8 * limits.tile_pixels
         )
+    filled = away < np.inf
     sparse = any("PerFrameFunctionalGroupsSequence" in part.dataset for part in parts)
     if not filled.all() and not sparse:
         raise CorruptHeaderError(attribute="NumberOfFrames", found=int(filled.sum()), expected=columns * rows)
@@ -281,12 +285,52 @@ def _placed(
     return offsets, lengths
 
 
-def _places(part: _Part, columns: int) -> list[int]:
-    """Place of each frame, row by row: as its own position says, else in order."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Which of several frames at one place is shown."""
+
+    path: str | None
+    """Identifier of the optical path; it is compared and never given out."""
+    depth: float
+    """Offset of the focal plane along z."""
+
+
+def _shown(parts: list[_Part]) -> _Shown:
+    """Choose the first optical path the level lists, else its first frame's, and that one's focal plane."""
+    groups = [
+        group for part in parts for group in part.dataset.get("PerFrameFunctionalGroupsSequence", None) or ()
+    ]
+    used = [_path(group) for group in groups]
+    listed = [_identifier(item) for item in parts[0].dataset.get("OpticalPathSequence", None) or ()]
+    path = next((item for item in listed if item is not None and item in used), used[0] if used else None)
+    return _Shown(path, next((_depth(group) for group in groups if _path(group) == path), 0.0))
+
+
+def _identifier(item: Dataset) -> str | None:
+    value = item.get("OpticalPathIdentifier")
+    return value if isinstance(value, str) else None
+
+
+def _path(group: Dataset) -> str | None:
+    first: Dataset | None = next(iter(group.get("OpticalPathIdentificationSequence") or []), None)
+    return None if first is None else _identifier(first)
+
+
+def _depth(group: Dataset) -> float:
+    first: Dataset | None = next(iter(group.get("PlanePositionSlideSequence") or []), None)
+    return 0.0 if first is None else float(first.get("ZOffsetInSlideCoordinateSystem") or 0.0)
+
+
+def _places(part: _Part, columns: int, shown: _Shown) -> list[tuple[int, float]]:
+    """Place of each frame, row by row, and how far its focal plane is from the one shown.
+
+    The place is what the frame's own position says, else its number; -1 for what is not shown. A focal plane
+    may follow the tissue, so of one place the nearest plane counts, not only the very same.
+    """
     groups = part.dataset.get("PerFrameFunctionalGroupsSequence")
     tiled_full = part.dataset.get("DimensionOrganizationType") == "TILED_FULL"
     if tiled_full or groups is None or not len(groups) or "PlanePositionSlideSequence" not in groups[0]:
-        return [part.first_frame + number for number in range(part.frames)]
+        return [(part.first_frame + number, 0.0) for number in range(part.frames)]
     places = []
     for group in groups:
         position = group.PlanePositionSlideSequence[0]
@@ -294,8 +338,9 @@ def _places(part: _Part, columns: int) -> list[int]:
         y = int(position.RowPositionInTotalImagePixelMatrix) - 1
         if x % part.tile.width or y % part.tile.height:
             raise UnsupportedImageError(found="tiles off the grid", expected="tiles in rows and columns")
-        inside = x // part.tile.width < columns
-        places.append(y // part.tile.height * columns + x // part.tile.width if inside else -1)
+        inside = x // part.tile.width < columns and _path(group) in {shown.path, None}
+        place = y // part.tile.height * columns + x // part.tile.width if inside else -1
+        places.append((place, abs(_depth(group) - shown.depth)))
     return places
 
 
