@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.errors import ThreadNotFoundError
 from app.session import AnswerUpdate, Workspace
 from app.ui import wire
 from viewers.shown import shown_from_json
@@ -56,7 +57,7 @@ class Events:
             value = self._thread(request, wire.read(event.payload, "thread"))
             return gr.skip(), {**value, "refresh": True}
         except Exception as error:  # noqa: BLE001 - edge
-            return gr.skip(), _error(error)
+            return self._after(error, request), _error(error, thread=_named(event))
 
     def open(self, event: gr.EventData, request: gr.Request) -> Values:
         """Show a conversation."""
@@ -102,7 +103,7 @@ class Events:
             )
             yield from self._follow(request, run, updates)
         except Exception as error:  # noqa: BLE001 - edge
-            yield gr.skip(), _error(error, run)
+            yield self._after(error, request), _error(error, run, _named(event))
 
     def again(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
         """Stream another answer to a stored question."""
@@ -118,7 +119,7 @@ class Events:
             )
             yield from self._follow(request, run, updates)
         except Exception as error:  # noqa: BLE001 - edge
-            yield gr.skip(), _error(error, run)
+            yield self._after(error, request), _error(error, run, _named(event))
 
     def edit(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
         """Ask a stored question differently, in a branch; the branch is shown, then its answer streams."""
@@ -138,7 +139,7 @@ class Events:
                     yield history, {**self._thread(request, message["thread"]), "run": run}
                 yield gr.skip(), message
         except Exception as error:  # noqa: BLE001 - edge
-            yield gr.skip(), _error(error, run)
+            yield self._after(error, request), _error(error, run, _named(event))
 
     def twin(self, event: gr.EventData, request: gr.Request) -> Iterator[Values]:
         """Stream an answer once more in the other language."""
@@ -154,7 +155,7 @@ class Events:
             )
             yield from self._follow(request, run, updates)
         except Exception as error:  # noqa: BLE001 - edge
-            yield gr.skip(), _error(error, run)
+            yield self._after(error, request), _error(error, run, _named(event))
 
     def stop(self, event: gr.EventData, request: gr.Request) -> None:
         """Stop a running answer; it ends by itself with what it has said so far."""
@@ -163,15 +164,27 @@ class Events:
     def _follow(self, request: gr.Request, run: str, updates: Iterator[AnswerUpdate]) -> Iterator[Values]:
         """Pass updates on; each carries its whole turn, so that one the browser skips loses nothing."""
         turn: dict[str, Any] | None = None
+        turns = 0
         for update in updates:
             begins = turn is None
             if turn is None:
                 thread = self._workspace.thread(request.username, update.thread_id)
                 said = self._workspace.curation.judgements(request.username, update.thread_id)
+                turns = len(thread.turns)
                 turn = next(wire.turn_value(one, said) for one in thread.turns if one.id == update.turn_id)
             turn = wire.updated(turn, update)
-            message = {"kind": "update", "run": run, "thread": update.thread_id, "turn": turn}
+            message = {
+                "kind": "update",
+                "run": run,
+                "thread": update.thread_id,
+                "turn": turn,
+                "turns": turns,
+            }
             yield self._history(request) if begins else gr.skip(), message
+
+    def _after(self, error: Exception, request: gr.Request) -> Any:
+        """Value of the history column after an error: a conversation deleted elsewhere leaves the list."""
+        return self._history(request) if isinstance(error, ThreadNotFoundError) else gr.skip()
 
     def _history(self, request: gr.Request) -> dict[str, Any]:
         page = self._workspace.curation.threads(request.username)
@@ -196,5 +209,18 @@ def _run_key(request: gr.Request, run: str) -> str:
     return f"{request.session_hash}:{run}"
 
 
-def _error(error: Exception, run: str = "") -> dict[str, Any]:
-    return {"kind": "error", "serial": time.monotonic_ns(), "run": run, "error": wire.both(error)}
+def _named(event: gr.EventData) -> Any:
+    """Conversation a payload names, which may be anything."""
+    return event.payload.get("thread") if isinstance(event.payload, dict) else None
+
+
+def _error(error: Exception, run: str = "", thread: Any = None) -> dict[str, Any]:
+    """Value of the chat that says an error; ``gone`` names the conversation if it is not there any more."""
+    gone = thread if isinstance(error, ThreadNotFoundError) else None
+    return {
+        "kind": "error",
+        "serial": time.monotonic_ns(),
+        "run": run,
+        "error": wire.both(error),
+        "gone": gone,
+    }

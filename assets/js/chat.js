@@ -13,6 +13,7 @@ import { bothOf, local, onLanguage, t, translate } from "./texts.js";
 import { digestsOf } from "./view.js";
 import { viewer } from "./viewer.js";
 
+const LOOK_AGAIN_MS = 1500; // while another page awaits an answer
 const SHOWN_TURNS = 15; // thirty messages: more make every update of a streamed answer slower
 
 export function mountChat(element, props, trigger, watch) {
@@ -38,7 +39,7 @@ export function mountChat(element, props, trigger, watch) {
 
   const redraw = (turn) => {
     const old = [...list.children].find((node) => node.dataset.turn === turn.id) ?? null;
-    const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
+    const stick = atEnd();
     keepingFocus(list, () => { // the question's element moves into what is drawn, and loses the focus by that
       const made = painter.draw(turn, turn === state.thread.turns.at(-1));
       if (old) old.replaceWith(made); else list.append(made);
@@ -52,6 +53,8 @@ export function mountChat(element, props, trigger, watch) {
     stop.hidden = !isBusy();
     part("send").hidden = isBusy();
   };
+
+  const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
 
   const toEnd = () => { scroller.scrollTop = scroller.scrollHeight; };
 
@@ -74,33 +77,38 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const showThread = (message) => {
-    if (message.refresh && (message.thread.id !== state.thread.id || runs.size)) return;
+    const { refresh } = message;
+    if (refresh && (message.thread.id !== state.thread.id || isBusy())) return;
     const { id = null, turns = [], language = null, patient = null } = message.thread ?? {};
+    if (refresh && JSON.stringify(turns) === JSON.stringify(state.thread.turns)) { awaitElsewhere(id); return; }
+    const place = atEnd() ? null : scroller.scrollTop;
     state.thread = { id, turns, language, patient };
     if (runs.has(message.run)) { runs.get(message.run).thread = id; notice(t("ui.forked"), "note"); } // a question asked differently
-    shown = SHOWN_TURNS;
-    state.chosen.clear();
-    painter.questions.clear();
+    if (!refresh) { shown = SHOWN_TURNS; state.chosen.clear(); painter.questions.clear(); }
     const views = turns.flatMap((turn) => turn.views);
     announce("thread", { id, images: [...new Set(views.flatMap(digestsOf))], removed: message.removed });
     draw();
-    if (!message.refresh) composer.takeDraft();
     composer.draw();
+    awaitElsewhere(id);
+    if (refresh) { if (place === null) toEnd(); else scroller.scrollTop = place; return; }
+    composer.takeDraft();
     const at = turns.find((turn) => turn.id === goal);
     if (at) toTurn(goal); else toEnd();
     goal = null;
     const wanted = at?.views.at(-1) ?? (at ? turns.slice(0, turns.indexOf(at)).flatMap((turn) => turn.views) : views).at(-1);
-    if (wanted && !message.refresh) viewer.show(wanted);
-    awaitElsewhere(id);
+    if (wanted) viewer.show(wanted);
   };
 
   /** An answer this page did not ask for, still being written: look again until it has ended. */
   const awaitElsewhere = (id) => {
-    if (state.thread.turns.at(-1)?.answers.at(-1)?.state !== "streaming" || runs.size) return;
-    setTimeout(() => { if (state.thread.id === id && id) trigger("refresh", { payload: { thread: id } }); }, 1500);
+    if (state.thread.turns.at(-1)?.answers.at(-1)?.state !== "streaming" || isBusy()) return;
+    setTimeout(() => { if (state.thread.id === id) lookAgain(); }, LOOK_AGAIN_MS);
   };
 
-  const showUpdate = ({ run, thread: id, turn }) => {
+  /** See what another page has done to the conversation shown. */
+  const lookAgain = () => { if (state.thread.id && !isBusy()) trigger("refresh", { payload: { thread: state.thread.id } }); };
+
+  const showUpdate = ({ run, thread: id, turn, turns }) => {
     const { thread } = state;
     const known = runs.get(run);
     if (known?.thread === null) announce("begun", { id });
@@ -118,6 +126,7 @@ export function mountChat(element, props, trigger, watch) {
     redraw(turn);
     drawRunning();
     if (!done) return;
+    if (turns !== thread.turns.length) lookAgain();
     if (!runs.size) for (const other of thread.turns) if (other !== turn) redrawTools(other);
     composer.draw();
     say(turn.answers.at(-1));
@@ -127,10 +136,16 @@ export function mountChat(element, props, trigger, watch) {
   /** Tools hidden while something was being answered come back. */
   const redrawTools = (turn) => { if ([...list.children].some((node) => node.dataset.turn === turn.id)) redraw(turn); };
 
-  const showError = ({ run, error }) => {
-    const { thread } = state;
+  const showError = ({ run, error, gone }) => {
     const failed = runs.get(run);
     runs.delete(run);
+    if (gone && gone === state.thread.id) { // deleted in another page
+      showNone(true);
+      if (failed?.question) composer.restore(failed.question);
+      notice(local(error));
+      return;
+    }
+    const { thread } = state;
     if (thread.turns.some((turn) => turn.id === failed?.placeholder)) {
       thread.turns = thread.turns.filter((turn) => turn.id !== failed.placeholder);
       composer.restore(failed.question);
@@ -252,14 +267,15 @@ export function mountChat(element, props, trigger, watch) {
     scroller.scrollTop += scroller.scrollHeight - height;
   });
   listen("goto", ({ turn }) => { goal = turn; });
-  listen("new", () => {
+  const showNone = (removed) => {
     state.thread = { id: null, turns: [], language: null };
-    announce("thread", { id: null });
+    announce("thread", { id: null, removed });
     draw();
     composer.takeDraft();
     composer.draw();
-    composer.focus();
-  });
+  };
+  listen("new", () => { showNone(false); composer.focus(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) lookAgain(); });
 
   const painter = new TurnPainter(state, act);
   const composer = mountComposer(element, { ask, isBusy, thread: () => state.thread });

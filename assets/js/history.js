@@ -152,6 +152,7 @@ export function mountHistory(element, props, trigger, watch) {
   listen("thread", ({ id }) => { current = id; draw(); });
   listen("new", () => { current = null; draw(); });
   onLanguage(() => { translate(element); search.translated(); drawTags(); draw(); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) trigger("list", { payload: {} }); });
   watch("value", () => { search.again(); draw(); });
   loadTags();
 }

@@ -73,6 +73,31 @@ def test_edit_and_branch_leave_the_original(open_page):
     expect(page.locator("#history .thread")).to_have_count(3)
 
 
+def test_two_pages_on_one_conversation_show_the_same(open_page):
+    """A page learns what another one has asked or deleted: when it asks, and when it is looked at again."""
+    page = open_page()
+    ask(page, "Asked first?")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#chat .bubble")).to_have_text(["Asked first?"])
+    ask(other, "Asked in the other page?")
+    ask(page, "Asked last?")
+    said = ["Asked first?", "Asked in the other page?", "Asked last?"]
+    expect(page.locator("#chat .bubble")).to_have_text(said)
+    other.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(other.locator("#chat .bubble")).to_have_text(said)
+
+    from_menu(other, "ui.delete")
+    other.locator("dialog .danger").click()
+    expect(other.locator("#history .thread")).to_have_count(0)
+    page.locator("#chat .question").fill("Asked too late?")
+    page.locator("#chat .question").press("Enter")
+    expect(page.locator(".notice")).to_contain_text("may have been deleted")
+    expect(page.locator("#chat .turn")).to_have_count(0)
+    expect(page.locator("#history .thread")).to_have_count(0)
+    expect(page.locator("#chat .question")).to_have_value("Asked too late?")
+
+
 def test_translation_is_marked_and_checked(open_page):
     """The twin stands under its answer, says what it is, and what in it differs; a reload keeps it."""
     page = open_page()
