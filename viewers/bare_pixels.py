@@ -103,7 +103,6 @@ def _stored_bits(dataset: Dataset, data: bytes, order: str) -> bytes:
     signed = integer(dataset, "PixelRepresentation") == 1
     words = np.frombuffer(data, f"{order}u{allocated // 8}")
     cleared = _cleared(words, stored, high, signed=signed)
-    _clear_padding(dataset, allocated, stored, high, signed=signed)
     return data if np.array_equal(words, cleared) else cleared.astype(words.dtype).tobytes()
 
 
@@ -115,19 +114,6 @@ def _cleared(words: NDArray[Any], stored: int, high: int, *, signed: bool) -> ND
     native = words.astype(f"u{words.itemsize}") << np.uint8(up)
     value = native.view(kind) >> kind.type(down)
     return np.asarray((value << kind.type(high + 1 - stored)).view(f"u{words.itemsize}"))
-
-
-def _clear_padding(dataset: Dataset, allocated: int, stored: int, high: int, *, signed: bool) -> None:
-    """Change the value of padding as the pixels that have it were changed."""
-    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-        value = integer(dataset, keyword)
-        if value is None:
-            continue
-        word = np.array([value % 2**allocated], f"u{allocated // 8}")
-        cleared = _cleared(word, stored, high, signed=signed)
-        kept = int(cleared.view(f"{'i' if signed else 'u'}{allocated // 8}")[0])
-        if kept != value:
-            dataset[keyword].value = kept
 
 
 def _clean_frames(dataset: Dataset, bare: Callable[[bytes], bytes]) -> None:
