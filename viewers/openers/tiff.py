@@ -48,6 +48,8 @@ _JPEG_2000: Final = {33003: True, 33005: False, 34712: False}
 """Compression -> whether the samples are YCbCr that nothing else says of."""
 _GREY_FROM_WHITE, _GREY, _RGB, _YCBCR = 0, 1, 2, 6
 _PLANES_APART: Final = 2
+_ASSOCIATED: Final = 1
+"""Of ExtraSamples: alpha that the colours were multiplied by."""
 _PAGES: Final = 4096
 """Pages that are looked at: a pyramid has about ten, a stack of channels some dozens."""
 _CENTIMETRE: Final = 3
@@ -313,6 +315,8 @@ class _General:
                 found=f"compression {int(page.compression)}", expected="LZW, Deflate, JPEG"
             )
         self._samples, self._inverted = page.samplesperpixel, int(page.photometric) == _GREY_FROM_WHITE
+        extra = tuple(page.extrasamples or ())
+        self._associated = bool(extra) and int(extra[0]) == _ASSOCIATED
         self.bits = 16
         """How many of 16 bits the values use."""
 
@@ -336,7 +340,7 @@ class _General:
         return pixels[..., :1] if self._samples == 2 else pixels[..., :4]
 
     def __call__(self, raw: bytes, index: int) -> NDArray[np.uint8]:
-        rgb = as_rgb(self.samples(raw, index), self.bits)
+        rgb = as_rgb(self.samples(raw, index), self.bits, associated=self._associated)
         return np.asarray(255 - rgb, np.uint8) if self._inverted else rgb
 
 

@@ -314,13 +314,15 @@ def _from_ycbcr(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
 
 
-def as_rgb(pixels: NDArray[Any], bits: int = 16) -> NDArray[np.uint8]:
+def as_rgb(pixels: NDArray[Any], bits: int = 16, *, associated: bool = False) -> NDArray[np.uint8]:
     """Grey, RGB or RGBA of 8 or 16 bits to RGB of 8 bits; transparent is white.
 
     Parameters
     ----------
     bits : int
         How many of 16 bits the values use, 8 to 16: the upper 8 of these are kept.
+    associated : bool
+        Whether RGB was multiplied by its alpha already (TIFF 6.0 section 18).
 
     Raises
     ------
@@ -342,6 +344,7 @@ def as_rgb(pixels: NDArray[Any], bits: int = 16) -> NDArray[np.uint8]:
         return np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3:].astype(np.uint16)
-        laid = (pixels[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255
-        return np.asarray(laid, np.uint8)
+        color = pixels[..., :3].astype(np.uint16) * (255 if associated else alpha)
+        laid = (color.astype(np.uint32) + WHITE * (255 - alpha.astype(np.uint32)) + 127) // 255
+        return np.asarray(np.minimum(laid, 255), np.uint8)
     return pixels

@@ -103,3 +103,15 @@ def test_stored_bits_of_dicom(syntax, tmp_path):
 def test_values_beyond_the_stated_bits():
     """They are as bright as can be, and do not begin anew from black."""
     assert as_rgb(np.array([[4095, 4096, 65535, 2048]], np.uint16), 12)[0, :, 0].tolist() == [255] * 3 + [128]
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [("assocalpha", 128), ("unassalpha", 128), ("assocalpha", 0)])
+def test_alpha_by_its_kind(kind, alpha, tmp_path):
+    """Colours multiplied by their alpha already are not multiplied again when they are laid over white."""
+    rgb = made.tissue().astype(float)
+    stored = rgb * alpha / 255 if kind == "assocalpha" else rgb
+    pixels = np.dstack([np.rint(stored), np.full(rgb.shape[:2], alpha)]).astype(np.uint8)
+    path = write(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=[kind])
+    with open_slide(path) as slide:
+        expected = rgb * alpha / 255 + 255 - alpha
+        assert np.abs(whole(slide) - expected).max() <= 1
