@@ -5,6 +5,7 @@ The tree::
     ViewerError                        everything below; carries a catalogue key and named values
     ├── OpenError                      a file that cannot be opened
     │   ├── NotAnImageError            neither DICOM nor a picture
+    │   ├── NotASlideError             a DICOM object of another kind
     │   ├── TruncatedFileError         the file ends too early
     │   ├── NoPixelDataError           DICOM without pixels: a report, a plan, a waveform
     │   ├── MissingDecoderError        no decoder for the transfer syntax
@@ -67,6 +68,7 @@ __all__ = [
     "MissingDecoderError",
     "MixedOrientationError",
     "NoPixelDataError",
+    "NotASlideError",
     "NotAnImageError",
     "OpenError",
     "OutsideReferenceError",
@@ -121,6 +123,16 @@ class NotAnImageError(OpenError):
         "This file is not an image that can be opened: found {found}, expected DICOM, PNG, JPEG, "
         "TIFF, BMP, WebP or GIF. "
         "Choose another file."
+    )
+
+
+class NotASlideError(OpenError):
+    """A DICOM object that is opened as an image or study, and not as a slide."""
+
+    key = "viewers.not_a_slide"
+    template = (
+        "This DICOM file is no slide: found {found}, expected {expected}. "
+        "Open it as an image or a study instead."
     )
 
 

@@ -10,7 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from viewers.errors import CorruptHeaderError, NotAnImageError, OpenError, UnsupportedImageError
+from viewers.errors import (
+    CorruptHeaderError,
+    NotAnImageError,
+    NotASlideError,
+    OpenError,
+    UnsupportedImageError,
+)
 from viewers.limits import Limits
 
 if TYPE_CHECKING:
@@ -60,6 +66,10 @@ def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None)
             raise refused from error
         else:
             return slide
+    if refused is None and source.is_dicom:
+        from viewers.openers.wsm import kind_of, slide_kind
+
+        raise NotASlideError(found=kind_of(source.paths[0]), expected=slide_kind())
     raise refused or NotAnImageError(found=source.sniffed)
 
 

@@ -85,8 +85,12 @@ _FAILURES: Final = (
 
 
 def accepts(source: Source) -> bool:
-    """Whether the source is one TIFF file of a kind this module reads."""
-    return len(source.paths) == 1 and source.head.startswith(_STARTS) and source.vendor in _OURS
+    """Whether the source is one TIFF file of a kind this module reads.
+
+    The preamble of a DICOM file may begin as a TIFF does (PS3.10 7.1); the DICOM object is meant then.
+    """
+    one = len(source.paths) == 1 and not source.is_dicom
+    return one and source.head.startswith(_STARTS) and source.vendor in _OURS
 
 
 def open_source(source: Source, limits: Limits) -> Slide:

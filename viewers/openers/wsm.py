@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from viewers.openers.tiled import Decode
     from viewers.slide import Slide
 
-__all__ = ["WSM", "accepts", "open_source"]
+__all__ = ["WSM", "accepts", "kind_of", "open_source", "slide_kind"]
 
 WSM: Final = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of VL Whole Slide Microscopy images."""
@@ -73,6 +73,22 @@ def _sop_class(path: Path) -> str:
             return _text(read_file_meta_info(path).get("MediaStorageSOPClassUID"))
     except Exception:  # noqa: BLE001 - whatever a damaged file makes pydicom raise, it is no slide
         return ""
+
+
+def kind_of(path: Path) -> str:
+    """Return what the standard calls a file's kind of object; a question mark for kinds it does not know."""
+    return _kind_name(_sop_class(path))
+
+
+def slide_kind() -> str:
+    """Return what the standard calls the kind of object that slides are."""
+    return _kind_name(WSM)
+
+
+def _kind_name(sop_class: str) -> str:
+    from pydicom.uid import UID_dictionary
+
+    return UID_dictionary[sop_class][0] if sop_class in UID_dictionary else "?"
 
 
 def _text(value: object) -> str:

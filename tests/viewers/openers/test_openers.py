@@ -13,11 +13,13 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
+from tests.viewers.conftest import TEST_FILES
 from tests.viewers.openers import made
 from viewers.color_profile import ColorTransform
 from viewers.errors import (
     LevelOutOfRangeError,
     NotAnImageError,
+    NotASlideError,
     OpenError,
     RegionOutOfBoundsError,
     UnsupportedImageError,
@@ -455,6 +457,16 @@ def test_what_is_no_slide(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(OpenError):
         open_slide(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_dicom_that_is_no_slide(name):
+    """An image of another kind is not called damaged, whatever its preamble begins with."""
+    path = TEST_FILES / name
+    assert path.read_bytes().startswith(b"II*")
+    with pytest.raises(NotASlideError, match=f"found {name[:2]} Image Storage, expected VL Whole Slide"):
+        open_slide(path)
+    assert not is_slide(path)
 
 
 def test_digest_is_of_pixels_and_not_of_words(tmp_path):
