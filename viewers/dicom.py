@@ -32,6 +32,7 @@ from viewers.mosaic import find_mosaic, is_mosaic, mosaic_planes
 from viewers.origin import origin_of
 from viewers.overlays import overlay_groups, read_overlays
 from viewers.pixels import DicomFrames, Palette, PixelFormat
+from viewers.places import frame_passes, frame_planes
 from viewers.record import facts_to_json
 from viewers.shutter import hidden_pixels
 from viewers.silence import collected_warnings
@@ -128,7 +129,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
     displays = display.frame_displays(dataset, shown, big_endian=parsed.big_endian, found=found)
     displays = _overlaid(parsed, frames, displays, limits)
     planes: tuple[SlicePlane | None, ...] = (
-        display.frame_planes(dataset, fmt.frame_count)
+        frame_planes(dataset, fmt.frame_count)
         if mosaic is None
         else mosaic_planes(dataset, mosaic, (fmt.rows, fmt.columns))
     )
@@ -149,7 +150,7 @@ def describe(parsed: ParsedFile, limits: Limits) -> tuple[DicomFrames, Callable[
         "prefers_stored": plain and fmt.bits_stored <= 8 and not display.is_label_map(dataset),
         "frames": displays,
         "planes": planes,
-        "passes": display.frame_passes(dataset, planes),
+        "passes": frame_passes(dataset, planes),
         "times_s": display.frame_times(dataset, fmt),
         "calibrated": display.calibrated_regions(dataset, fmt),
     }

@@ -28,7 +28,7 @@ from viewers.geometry import (
 from viewers.image import FrameDisplay
 from viewers.luts import voi_luts
 from viewers.pixels import Rescale
-from viewers.stack import FrameKey, passes, slice_plane
+from viewers.places import nuclear_directions
 from viewers.vocabulary import (
     BURNED_IN_MODALITIES,
     CODE_FACTS,
@@ -43,14 +43,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from viewers.pixels import PixelFormat
-    from viewers.stack import SlicePlane
 
 __all__ = [
     "burned_in",
     "calibrated_regions",
     "frame_displays",
-    "frame_passes",
-    "frame_planes",
     "frame_times",
     "inverted",
     "is_label_map",
@@ -78,24 +75,6 @@ patient, not at the detector, whatever their modality."""
 _MOST_REGIONS: Final = 64
 _CENTIMETRES: Final = 3
 """PhysicalUnitsXDirection (PS3.3 C.8.5.5.1.15)."""
-_STATED: Final = (
-    ("FrameContentSequence", "TemporalPositionIndex"),
-    ("MREchoSequence", "EffectiveEchoTime"),
-    ("MRDiffusionSequence", "DiffusionBValue"),
-)
-"""Functional groups that number frames at one place."""
-_TIMED: Final = (
-    ("FrameContentSequence", "TemporalPositionIndex"),
-    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
-    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
-)
-"""Functional groups that say when a frame was taken."""
-_POSITIONS: Final = frozenset(
-    {0x00200032, 0x00200037, 0x00209057, 0x00209056, 0x00209301, 0x00209302, 0x0048021E, 0x0048021F}
-    | {0x0040072A, 0x0040073A, 0x0040074A, 0x00201041}
-)
-"""What a dimension of frames points to when it counts places: position and orientation in the patient, the
-volume or the slide, and where a frame stands in its stack."""
 _LABEL_MAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
@@ -253,6 +232,7 @@ def is_label_map(dataset: Dataset) -> bool:
 def _marks(dataset: Dataset, frame: int, found: list[Finding]) -> EdgeMarks:
     plane = group_item(dataset, frame, "PlaneOrientationSequence")
     cosines = numbers(dataset if plane is None else plane, "ImageOrientationPatient")
+    cosines = cosines or nuclear_directions(dataset)
     if cosines:
         marks = marks_from_cosines(cosines)
         if marks is None:
@@ -337,57 +317,6 @@ def calibrated_regions(dataset: Dataset, fmt: PixelFormat) -> tuple[CalibratedRe
         if 0 <= left < right <= fmt.columns and 0 <= top < bottom <= fmt.rows:
             made.append(CalibratedRegion(Region(left, top, right - left, bottom - top), known))
     return tuple(made)
-
-
-def frame_planes(dataset: Dataset, count: int) -> tuple[SlicePlane | None, ...]:
-    """Collect where each frame lies (PS3.3 C.7.6.2 and C.7.6.16.2.3); empty when none says."""
-    if not _per_frame(dataset):
-        plane = slice_plane(
-            numbers(dataset, "ImagePositionPatient"), numbers(dataset, "ImageOrientationPatient")
-        )
-        return (plane,) if plane is not None and count == 1 else ()
-    planes = tuple(_frame_plane(dataset, index) for index in range(count))
-    return planes if any(plane is not None for plane in planes) else ()
-
-
-def _frame_plane(dataset: Dataset, frame: int) -> SlicePlane | None:
-    place = group_item(dataset, frame, "PlanePositionSequence")
-    facing = group_item(dataset, frame, "PlaneOrientationSequence")
-    if place is None or facing is None:
-        return None
-    return slice_plane(numbers(place, "ImagePositionPatient"), numbers(facing, "ImageOrientationPatient"))
-
-
-def frame_passes(dataset: Dataset, planes: tuple[SlicePlane | None, ...]) -> tuple[int, ...]:
-    """Tell time points, echoes and b-values of an image apart; see :func:`viewers.stack.passes`."""
-    if len(planes) < 2:
-        return ()
-    kept = [n for n, pointer in enumerate(_dimensions(dataset)) if pointer not in _POSITIONS]
-    return passes(planes, [_pass_key(dataset, index, kept) for index in range(len(planes))])
-
-
-def _dimensions(dataset: Dataset) -> list[int | None]:
-    """Return what each entry of a frame's dimension index points to (PS3.3 C.7.6.17)."""
-    return [integer(item, "DimensionIndexPointer") for item in items(dataset, "DimensionIndexSequence")]
-
-
-def _pass_key(dataset: Dataset, frame: int, dimensions: list[int]) -> FrameKey:
-    content = group_item(dataset, frame, "FrameContentSequence")
-    values = [] if content is None else numbers(content, "DimensionIndexValues")
-    return FrameKey(
-        part=_grouped(dataset, frame, "SegmentIdentificationSequence", "ReferencedSegmentNumber"),
-        stated=tuple(_grouped(dataset, frame, *names) for names in _STATED),
-        timed=(
-            *(_grouped(dataset, frame, *names) for names in _TIMED),
-            *((values[n],) if n < len(values) else () for n in dimensions),
-        ),
-    )
-
-
-def _grouped(dataset: Dataset, frame: int, macro: str, keyword: str) -> tuple[float, ...]:
-    item = group_item(dataset, frame, macro)
-    value = None if item is None else number(item, keyword)
-    return () if value is None else (value,)
 
 
 def frame_times(dataset: Dataset, fmt: PixelFormat) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from viewers.errors import CorruptHeaderError, NoPixelDataError, OpenError, Trun
 from viewers.limits import Limits
 from viewers.mosaic import is_mosaic, mosaic_planes
 from viewers.origin import patient_name
+from viewers.places import frame_passes, frame_planes
 from viewers.series import Instance, SourceFile
 from viewers.skim import PATIENT
 from viewers.stack import slice_plane
@@ -202,8 +203,8 @@ def _spacing(dataset: Dataset) -> list[float]:
 
 def _one_pass(dataset: Dataset, frames: int) -> tuple[SlicePlane | None, ...]:
     """Where the frames of the first echo or time point lie, along their normal."""
-    planes = display.frame_planes(dataset, frames)
-    numbers_of = display.frame_passes(dataset, planes) or (0,) * len(planes)
+    planes = frame_planes(dataset, frames)
+    numbers_of = frame_passes(dataset, planes) or (0,) * len(planes)
     first = [plane for plane, number in zip(planes, numbers_of, strict=True) if number == numbers_of[0]]
     return _ordered(first)
 

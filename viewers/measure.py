@@ -126,7 +126,8 @@ class Quantity:
     """``length``, ``angle``, ``area``, ``mean``, ``sd``, ``min``, ``max``, ``n`` (pixels) or ``value``."""
     value: float
     unit: str
-    """``mm``, ``px``, ``mm2``, ``px2``, ``deg``, ``HU``, a DICOM code such as ``BQML``, ``raw``, or empty."""
+    """``mm``, ``px``, ``mm2``, ``px2``, ``deg``, ``HU``, ``Gy``, a DICOM code such as ``BQML``, ``raw``, or
+    empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,9 +271,11 @@ def measure(image: Image, shape: Shape, frame: int = 0, plane: PlaneView | None 
 
 
 def value_unit(image: Image) -> str:
-    """Return the unit of an image's values: ``HU``, a code of DICOM such as ``BQML``, else ``raw``."""
+    """Return the unit of an image's values: ``HU``, ``Gy``, a DICOM code such as ``BQML``, else ``raw``."""
     facts = image.facts
-    return "HU" if facts.get("RescaleType") == "HU" else facts.get("Units", "raw")
+    if facts.get("RescaleType") == "HU":
+        return "HU"
+    return "Gy" if facts.get("DoseUnits") == "GY" else facts.get("Units", "raw")
 
 
 def _surface(image: Image, shape: Shape, frame: int, plane: PlaneView | None) -> _Surface:

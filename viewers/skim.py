@@ -91,7 +91,8 @@ _DISPLAY: Final = """
     DoseGridScaling WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction
     PresentationLUTShape BurnedInAnnotation ICCProfile ModalityLUTSequence VOILUTSequence
     SequenceOfUltrasoundRegions SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
-    DimensionIndexSequence SegmentSequence
+    DimensionIndexSequence SegmentSequence GridFrameOffsetVector DoseUnits DetectorInformationSequence
+    NumberOfSlices SliceVector EnergyWindowVector RRIntervalVector TimeSlotVector
     RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
     BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData
     GreenPaletteColorLookupTableData BluePaletteColorLookupTableData
@@ -154,6 +155,11 @@ class Skimmed:
     def overlaid(self) -> bool:
         """Whether something is drawn over the picture."""
         return any(number & _OVERLAY_ROWS[0] == _OVERLAY_ROWS[1] for number in self.elements)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether its frames are the planes of a dose grid."""
+        return tag("GridFrameOffsetVector") in self.elements
 
     def anonymous(self) -> Skimmed:
         """Leave the identifiers out."""

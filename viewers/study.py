@@ -252,7 +252,8 @@ class StudyReader:
 
     def _common_of(self, skimmed: Skimmed) -> Common:
         """Describe each kind of file once: parsing is what takes the time."""
-        same = skimmed.shared()
+        # Frames of a dose grid lie where the file's own position says, which is not among what files share.
+        same = (*skimmed.shared(), skimmed.value("ImagePositionPatient") if skimmed.is_grid else b"")
         known = self._common.get(same)
         if known is None:
             with collected_warnings():

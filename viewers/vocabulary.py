@@ -89,6 +89,7 @@ CODE_FACTS: Final[dict[str, frozenset[str]]] = {
     GML STDDEV
     """
     ),
+    "DoseUnits": _codes("GY RELATIVE"),
     "MRAcquisitionType": _codes("1D 2D 3D"),
     "LossyImageCompression": _codes("00 01"),
 }
