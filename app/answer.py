@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,17 +14,23 @@ from engine.messages import Delta, Finished, Loading, Queued, Reading
 from viewers.errors import ViewerError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator
 
     from app.history.records import EndState
     from app.history.store import HistoryStore
     from engine.messages import Event, LoadStage
 
-__all__ = ["AnswerUpdate", "Run"]
+__all__ = ["AnswerUpdate", "Run", "Stop"]
 
 _UPDATE_INTERVAL_S = 0.125
 """Eight updates a second: what a reader notices, and what a page can draw in a long conversation."""
+
+
+class Stop(threading.Event):
+    """Set to end an answer within one token; says in which state it is left."""
+
+    state: EndState = "stopped"
+    """``stopped`` by its reader, or ``interrupted`` by the end of the application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class AnswerUpdate:
     answer_id: str
     text: str
     state: str
-    """``streaming`` or an end state: complete, length, stopped, time_limit, failed."""
+    """``streaming`` or an end state: complete, length, stopped, time_limit, failed, interrupted."""
     place_in_queue: int = 0
     """Above 0 while others are answered first."""
     loading: LoadStage | None = None
@@ -90,7 +97,7 @@ class Run:
             **more,
         )
 
-    def follow(self, events: Iterator[Event], stop: threading.Event) -> Iterator[AnswerUpdate]:
+    def follow(self, events: Iterator[Event], stop: Stop) -> Iterator[AnswerUpdate]:
         """Store and pass on events, joined to a pace a page can draw; the first piece goes at once."""
         shown_at = 0.0
         for event in events:
@@ -100,7 +107,7 @@ class Run:
             if isinstance(event, Delta):
                 self._pieces.append(event.text)
             if stop.is_set():
-                yield self.finish("stopped")
+                yield self.finish(stop.state)
                 return
             if (
                 isinstance(event, Loading | Queued | Reading)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from app.adapter_choice import AdapterChoice
-from app.answer import AnswerUpdate, Run
+from app.answer import AnswerUpdate, Run, Stop
 from app.conversation import answer_in, messages, not_shown_last, translation, until
 from app.curation_service import CurationService
 from app.errors import AppError, ImageNotFoundError, NotFoundError
@@ -65,6 +65,8 @@ __all__ = ["AnswerUpdate", "Workspace"]
 _LOG = logging.getLogger("bimedix2.session")
 _RETRY_TEMPERATURE, _RETRY_TOP_P = 0.6, 0.9
 """Sampling of a regenerated answer: the values the checkpoints' own generation_config.json gives."""
+_LAST_TOKEN_S = 5.0
+"""How long the end of the application waits for an answer that was told to stop."""
 _OPEN_IMAGES = 16
 """Images kept open per process; their pixels are memory-mapped, so this bounds file handles, not memory."""
 
@@ -99,7 +101,8 @@ class Workspace:
         self.model = model
         self._store = store
         self._backend = backend
-        self._stops: dict[tuple[str, str], threading.Event] = {}
+        self._stops: dict[tuple[str, str], Stop] = {}
+        self._unwatched: list[threading.Thread] = []
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._lock = threading.Lock()
         self._files = FilesLock(settings.folder / ".images.lock")
@@ -157,10 +160,14 @@ class Workspace:
             self._backend.start(on_loaded)
 
     def close(self) -> None:
-        """Stop running answers, then free the model and the database."""
+        """Interrupt running answers, then free the model and the database."""
         with self._lock:
             for stop in self._stops.values():
+                stop.state = "interrupted"
                 stop.set()
+            unwatched = list(self._unwatched)
+        for answer in unwatched:
+            answer.join(_LAST_TOKEN_S)
         self.grounding.close()
         self._backend.close()
         self._intake.close()
@@ -394,12 +401,31 @@ class Workspace:
         yield from self._written(owner, run, run_key, lambda stop: self._translated(owner, asked, run, stop))
 
     def stop(self, owner: str, run_key: str) -> bool:
-        """Stop a running answer within one token; ``False`` if none runs under that key."""
+        """Stop a running answer within one token; ``False`` if none runs under that key.
+
+        Parameters
+        ----------
+        run_key : str
+            The run's key, or the id of the answer being written.
+        """
         with self._lock:
             stop = self._stops.get((owner, run_key))
         if stop is not None:
             stop.set()
         return stop is not None
+
+    def go_on(self, updates: Iterator[AnswerUpdate]) -> None:
+        """Let an answer nobody follows any more come to its end: a page that is loaded again finds it whole.
+
+        Parameters
+        ----------
+        updates : iterator of AnswerUpdate
+            What :meth:`ask` and its like gave, followed so far.
+        """
+        answer = threading.Thread(target=deque, args=(updates, 0), name="unwatched-answer", daemon=True)
+        with self._lock:
+            self._unwatched = [*(one for one in self._unwatched if one.is_alive()), answer]
+            answer.start()
 
     def _answer(
         self, owner: str, thread_id: str, turn_id: str, answer_id: str, run_key: str
@@ -408,11 +434,11 @@ class Workspace:
         return self._written(owner, run, run_key, lambda stop: self._stream(owner, run, stop))
 
     def _written(
-        self, owner: str, run: Run, run_key: str, work: Callable[[threading.Event], Iterator[AnswerUpdate]]
+        self, owner: str, run: Run, run_key: str, work: Callable[[Stop], Iterator[AnswerUpdate]]
     ) -> Iterator[AnswerUpdate]:
         """Do the work of an answer; however it ends, its end is stored."""
         self.grounding.stop(owner)
-        with self._stoppable(owner, run_key) as stop:
+        with self._stoppable(owner, run_key, run.answer_id) as stop:
             try:
                 yield run.update()
                 yield from work(stop)
@@ -425,7 +451,7 @@ class Workspace:
                     _LOG.exception("the answer failed")
                 yield run.fail(error)
 
-    def _stream(self, owner: str, run: Run, stop: threading.Event) -> Iterator[AnswerUpdate]:
+    def _stream(self, owner: str, run: Run, stop: Stop) -> Iterator[AnswerUpdate]:
         """Ask the backend, leaving out oldest turns until the conversation fits."""
         turns = until(self._store.load(owner, run.thread_id).turns, run.turn_id)
         written = [answer for answer in turns[-1].answers if answer.translation_of is None]
@@ -455,9 +481,7 @@ class Workspace:
             else:
                 return
 
-    def _translated(
-        self, owner: str, asked: list[Message], run: Run, stop: threading.Event
-    ) -> Iterator[AnswerUpdate]:
+    def _translated(self, owner: str, asked: list[Message], run: Run, stop: Stop) -> Iterator[AnswerUpdate]:
         with closing(self._backend.stream(asked, self._options(owner, 1))) as events:
             yield from run.follow(events, stop)
 
@@ -481,16 +505,17 @@ class Workspace:
         )
 
     @contextmanager
-    def _stoppable(self, owner: str, run_key: str) -> Iterator[threading.Event]:
-        stop = threading.Event()
+    def _stoppable(self, owner: str, *keys: str) -> Iterator[Stop]:
+        stop = Stop()
         with self._lock:
-            self._stops[owner, run_key] = stop
+            self._stops |= {(owner, key): stop for key in keys}
         try:
             yield stop
         finally:
             with self._lock:
-                if self._stops.get((owner, run_key)) is stop:
-                    del self._stops[owner, run_key]
+                for key in keys:
+                    if self._stops.get((owner, key)) is stop:
+                        del self._stops[owner, key]
 
 
 def _neutral_label(image: Image) -> str:

@@ -158,11 +158,28 @@ class Events:
             yield self._after(error, request), _error(error, run, _named(event))
 
     def stop(self, event: gr.EventData, request: gr.Request) -> None:
-        """Stop a running answer; it ends by itself with what it has said so far."""
-        self._workspace.stop(request.username, _run_key(request, wire.read(event.payload, "run")))
+        """Stop a running answer; it ends by itself with what it has said so far.
+
+        A page that did not ask names the answer, which it sees growing, instead of the run.
+        """
+        if "answer" in event.payload:
+            key = wire.read(event.payload, "answer")
+        else:
+            key = _run_key(request, wire.read(event.payload, "run"))
+        self._workspace.stop(request.username, key)
 
     def _follow(self, request: gr.Request, run: str, updates: Iterator[AnswerUpdate]) -> Iterator[Values]:
-        """Pass updates on; each carries its whole turn, so that one the browser skips loses nothing."""
+        """Pass updates on; each carries its whole turn, so that one the browser skips loses nothing.
+
+        A page that is loaded again or loses its connection ends this, but not the answer.
+        """
+        try:
+            yield from self._passed_on(request, run, updates)
+        except GeneratorExit:
+            self._workspace.go_on(updates)
+            raise
+
+    def _passed_on(self, request: gr.Request, run: str, updates: Iterator[AnswerUpdate]) -> Iterator[Values]:
         turn: dict[str, Any] | None = None
         turns = 0
         for update in updates:

@@ -50,9 +50,12 @@ export function mountChat(element, props, trigger, watch) {
   const isBusy = () => [...runs.values()].some((run) => run.thread === state.thread.id);
 
   const drawRunning = () => {
-    stop.hidden = !isBusy();
+    stop.hidden = !isBusy() && !elsewhere();
     part("send").hidden = isBusy();
   };
+
+  /** Answer of the conversation shown that this page does not follow: it was loaded again, or another page asked. */
+  const elsewhere = () => (isBusy() ? null : state.thread.turns.flatMap((turn) => turn.answers).find((answer) => answer.id && answer.state === "streaming"));
 
   const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
 
@@ -101,7 +104,7 @@ export function mountChat(element, props, trigger, watch) {
 
   /** An answer this page did not ask for, still being written: look again until it has ended. */
   const awaitElsewhere = (id) => {
-    if (state.thread.turns.at(-1)?.answers.at(-1)?.state !== "streaming" || isBusy()) return;
+    if (!elsewhere()) return;
     setTimeout(() => { if (state.thread.id === id) lookAgain(); }, LOOK_AGAIN_MS);
   };
 
@@ -126,7 +129,7 @@ export function mountChat(element, props, trigger, watch) {
     redraw(turn);
     drawRunning();
     if (!done) return;
-    if (turns !== thread.turns.length) lookAgain();
+    if (turns !== thread.turns.length) lookAgain(); else awaitElsewhere(id);
     if (!runs.size) for (const other of thread.turns) if (other !== turn) redrawTools(other);
     composer.draw();
     say(turn.answers.at(-1));
@@ -258,6 +261,7 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   stop.addEventListener("click", () => {
+    if (elsewhere()) trigger("stop", { payload: { answer: elsewhere().id } });
     for (const [run, { thread: id }] of runs) if (id === state.thread.id) trigger("stop", { payload: { run } });
   });
   part("earlier").addEventListener("click", () => {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +21,10 @@ from viewers.errors import ViewerError
 from viewers.geometry import Region
 from viewers.view import View, default_view, render
 from viewers.window import Window
+from viewers.worker import Intake
 
 if TYPE_CHECKING:
+    from app.history.records import Answer
     from app.session import AnswerUpdate
     from app.settings import Settings
     from engine.messages import GenerationOptions
@@ -138,6 +142,55 @@ def test_closing_the_stream_is_a_stop(workspace: Workspace, backend: ScriptedBac
     updates.close()  # type: ignore[attr-defined]
 
     assert workspace.thread(ME, first.thread_id).turns[0].answers[0].state == "stopped"
+
+
+def test_an_answer_nobody_follows_comes_to_its_end(workspace: Workspace, backend: ScriptedBackend) -> None:
+    """It is stored as it is written, and can be stopped by its id, by its owner alone."""
+    backend.enqueue("one two three")
+    updates = workspace.ask(ME, None, "Go", [], "run")
+    first = next(updates)
+    workspace.go_on(updates)
+    answer = _ended(workspace, first.thread_id)
+    assert (answer.state, answer.text) == ("complete", "one two three")
+
+    backend.enqueue("word " * 2000)
+    backend._delay_s = 0.001
+    updates = workspace.ask(ME, first.thread_id, "Again", [], "run")
+    second = next(updates)
+    workspace.go_on(updates)
+    assert not workspace.stop(OTHER, second.answer_id)
+    assert workspace.stop(ME, second.answer_id)
+    assert _ended(workspace, first.thread_id).state == "stopped"
+
+
+def test_the_end_of_the_application_is_not_told_as_the_reader_s_doing(
+    workspace: Workspace, backend: ScriptedBackend, settings: Settings
+) -> None:
+    """An answer that runs when the application is ended is interrupted, with its text."""
+    backend.enqueue("word " * 2000)
+    backend._delay_s = 0.001
+    updates = workspace.ask(ME, None, "Go", [], "run")
+    first = next(updates)
+    while not next(updates).text:
+        pass
+    workspace.go_on(updates)
+    workspace._intake = Intake()  # the one that is shared serves the next test
+    workspace.close()
+    with closing(HistoryStore.open(settings.history)) as store:
+        (answer,) = store.load(ME, first.thread_id).turns[0].answers
+    assert answer.state == "interrupted"
+    assert answer.text.startswith("word ")
+
+
+def _ended(workspace: Workspace, thread_id: str) -> Answer:
+    """Wait for the end of a conversation's last answer."""
+    began = time.monotonic()
+    while time.monotonic() - began < 10:
+        answer = workspace.thread(ME, thread_id).turns[-1].answers[-1]
+        if answer.state != "streaming":
+            return answer
+        time.sleep(0.02)
+    pytest.fail("the answer did not end")
 
 
 def test_a_failure_is_stored_with_its_reason_and_the_thread_goes_on(

@@ -130,11 +130,14 @@ export class TurnPainter {
 /** How an answer stands, in words; nothing once it is complete. */
 export function stateWords(answer) {
   if (answer.state === "streaming") return [el("span", { class: "pulse" }), progressWords(answer)];
-  const words = answer.state === "complete" ? [] : [t(`ui.state.${answer.state}`)];
+  const words = answer.state === "complete" ? [] : [endWords(answer)];
   if (answer.error) words.push(`: ${local(answer.error)}`);
   if (answer.left_out) words.push(` ${tCount("ui.turns_left_out", answer.left_out)}`);
   return words;
 }
+
+/** What is said of an answer that ended early: that nothing was written where nothing was. */
+const endWords = ({ state, text }) => t(!text && ["stopped", "interrupted"].includes(state) ? `ui.state_empty.${state}` : `ui.state.${state}`);
 
 function progressWords({ text, queue = 0, loading = null, read = 0, seconds = null }) {
   if (text) return t("ui.state.streaming");
