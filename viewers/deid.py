@@ -159,7 +159,7 @@ class Deidentified:
                 raise
             except PARSER_FAILURES as error:
                 raise CorruptHeaderError(
-                    attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+                    attribute="dataset", found="values that cannot be written", expected="DICOM PS3.10"
                 ) from error
 
 
@@ -190,7 +190,7 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
     except PARSER_FAILURES as error:
         # The reason may quote a value: it stays in the chain of causes, out of the message.
         raise CorruptHeaderError(
-            attribute="dataset", found=type(error).__name__, expected="DICOM PS3.10"
+            attribute="dataset", found="unreadable elements", expected="DICOM PS3.10"
         ) from error
     masked = policy.mask_regions and mask_outside_regions(made, limits)
     warning = burned_in(dataset)
@@ -202,7 +202,7 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
         clean_pixels(made)
     except PARSER_FAILURES as error:
         raise CorruptHeaderError(
-            attribute="PixelData", found=type(error).__name__, expected="DICOM PS3.5 8"
+            attribute="PixelData", found="unreadable", expected="DICOM PS3.5 8"
         ) from error
     _set_status(made, policy, [*[_MASKED] * masked, *[_COVERED] * bool(text and text.covered)])
     if masked:

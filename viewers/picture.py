@@ -85,7 +85,7 @@ class _Pages:
                 stored = _planes_joined(self.raw, picture, self.indices[index])
                 return _frame(_upright(stored), white_is=_white(picture))
         except _FAILURES as error:
-            raise CorruptPixelDataError(frame=index + 1, reason=type(error).__name__) from error
+            raise CorruptPixelDataError(frame=index + 1, reason=_reason(self.raw, error)) from error
 
 
 def open_picture(raw: bytes, limits: Limits) -> Image:
@@ -111,14 +111,22 @@ def open_picture(raw: bytes, limits: Limits) -> Image:
         limit = 2 * (Pillow.MAX_IMAGE_PIXELS or 0)
         raise DecompressionBombError(quantity="pixels per frame", found=f"> {limit}", limit=limit) from error
     except UnidentifiedImageError as error:
-        kind = next((name for start, name in _STARTS if raw.startswith(start)), "TIFF")
-        raise UnsupportedImageError(found=kind, expected=_EXPECTED) from error
+        raise UnsupportedImageError(found=_kind(raw), expected=_EXPECTED) from error
     except _FAILURES as error:
-        raise CorruptPixelDataError(frame=1, reason=type(error).__name__) from error
+        raise CorruptPixelDataError(frame=1, reason=_reason(raw, error)) from error
     pages = _Pages(raw, indices)
     first = pages.read(0)
     facts = _facts(first, len(indices), bits, tuple(found))
     return Image(facts, pages, display_digest(facts_to_json(facts, findings=False), raw))
+
+
+def _kind(raw: bytes) -> str:
+    return next((name for start, name in _STARTS if raw.startswith(start)), "TIFF")
+
+
+def _reason(raw: bytes, error: Exception) -> str:
+    """Say in words why a picture is not shown; what Pillow says may quote the file."""
+    return "not enough memory" if isinstance(error, MemoryError) else f"damaged {_kind(raw)}"
 
 
 def _opened(raw: bytes) -> Pillow.Image:

@@ -66,7 +66,7 @@ def _record(source: Path, limits: Limits) -> StoredSlide:
     try:
         stored = slide_from_json(json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise StoredImageError(reason=type(error).__name__) from error
+        raise StoredImageError(reason="damaged record") from error
     if stored.original is not None or len(stored.facts.levels) > _LEVELS:
         raise StoredImageError(reason="original" if stored.original else "levels")
     for level in stored.facts.levels:

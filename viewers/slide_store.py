@@ -144,10 +144,10 @@ def load(folder: Path | str, *, verify: bool = False, key: bytes | None = None) 
         if stored.original is not None:
             return _load_original(home, stored, key)
         return _load_tiles(home, stored, key, verify=verify)
-    except ViewerError as error:
-        raise StoredImageError(reason=type(error).__name__) from error
-    except _DAMAGED as error:
-        raise StoredImageError(reason=type(error).__name__) from error
+    except FileNotFoundError as error:
+        raise StoredImageError(reason="missing file") from error
+    except (ViewerError, *_DAMAGED) as error:
+        raise StoredImageError(reason="damaged file") from error
 
 
 def _load_tiles(home: Path, stored: StoredSlide, key: bytes | None, *, verify: bool) -> Slide:

@@ -63,10 +63,7 @@ class OpenSlideApart:
             return np.frombuffer(raw, np.uint8).reshape(region.height, region.width, 3)
         except (OSError, EOFError, ValueError) as error:
             raise CorruptTileError(
-                level=level,
-                column=region.x // _TILE,
-                row=region.y // _TILE,
-                reason=type(error).__name__,
+                level=level, column=region.x // _TILE, row=region.y // _TILE, reason=_reason(error)
             ) from error
 
     def encoded_tile(self, _level: int, _column: int, _row: int) -> bytes | None:
@@ -82,6 +79,12 @@ class OpenSlideApart:
 
     def close(self) -> None:
         """Leave it to the process, which closes slides that were not asked for lately."""
+
+
+def _reason(error: OSError | EOFError | ValueError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"OpenSlide: > {_WAIT_S:g} s"
+    return "OpenSlide: unreadable" if isinstance(error, ValueError) else "OpenSlide: process ended"
 
 
 class _Process:

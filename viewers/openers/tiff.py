@@ -114,7 +114,9 @@ def open_source(source: Source, limits: Limits) -> Slide:
             return _opened(tiff, file, source.vendor, limits)
     except _FAILURES as error:
         file.close()
-        raise CorruptHeaderError(attribute="TIFF", found=type(error).__name__, expected="TIFF 6.0") from error
+        raise CorruptHeaderError(
+            attribute="TIFF", found="unreadable pages or tags", expected="TIFF 6.0"
+        ) from error
     except BaseException:
         file.close()
         raise

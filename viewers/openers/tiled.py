@@ -202,9 +202,8 @@ class Tiles:
                 return np.full((grid.tile.height, grid.tile.width, 3), WHITE, np.uint8)
             return grid.decode(raw, index)
         except Exception as error:  # codecs raise classes of their own, without a common base
-            raise CorruptTileError(
-                level=level, column=column, row=row, reason=type(error).__name__
-            ) from error
+            reason = _reason(grid.coding, error)
+            raise CorruptTileError(level=level, column=column, row=row, reason=reason) from error
 
     def encoded_tile(self, level: int, column: int, row: int) -> bytes | None:
         """Return one tile as a JPEG that stands alone; see :class:`viewers.slide.SlidePixels`."""
@@ -222,6 +221,16 @@ class Tiles:
         """Close the files."""
         for file in self._files:
             file.close()
+
+
+def _reason(coding: Coding, error: Exception) -> str:
+    """Say in words why a tile is not shown; what a codec says may quote the file."""
+    if isinstance(error, OSError):
+        return "unreadable file"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    kind = {"jpeg": "JPEG", "jpeg2000": "JPEG 2000", "png": "PNG", "other": "data"}[coding.name]
+    return f"damaged {kind}"
 
 
 @cache

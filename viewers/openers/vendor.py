@@ -105,7 +105,7 @@ def _opened(pixels: OpenSlidePixels, limits: Limits) -> Slide:
         named = sorted({"label", "macro"} & set(handle.associated_images.keys()))
         profile = pixels.profile()
     except (OpenSlideError, ValueError) as error:
-        raise CorruptHeaderError(attribute="levels", found=type(error).__name__, expected="> 0") from error
+        raise CorruptHeaderError(attribute="levels", found="unreadable", expected="> 0") from error
     sizes.sort(key=lambda pair: -pair[0].width)
     found = (finding("label_present"),) if named else ()
     vendor = properties.get("openslide.vendor", "")
@@ -169,9 +169,7 @@ def _companion_names(settings: Path) -> list[str]:
     try:
         parser.read_string(raw.decode("utf-8-sig", errors="replace"))
     except configparser.Error as error:
-        raise CorruptHeaderError(
-            attribute="INI", found=type(error).__name__, expected="key = value"
-        ) from error
+        raise CorruptHeaderError(attribute="INI", found="line without =", expected="key = value") from error
     return [
         value.strip()
         for section in parser.sections()
@@ -204,9 +202,7 @@ class OpenSlidePixels:
         try:
             return openslide.OpenSlide(self.paths[0])
         except openslide.OpenSlideError as error:
-            raise CorruptHeaderError(
-                attribute="slide", found=type(error).__name__, expected="OpenSlide"
-            ) from error
+            raise CorruptHeaderError(attribute="slide", found="unreadable", expected="OpenSlide") from error
 
     def _background(self) -> NDArray[np.uint8]:
         text = self.handle.properties.get("openslide.background-color", "")
@@ -237,7 +233,7 @@ class OpenSlidePixels:
                 level=level,
                 column=region.x // _TILE,
                 row=region.y // _TILE,
-                reason=type(error).__name__,
+                reason="OpenSlide: unreadable",
             ) from error
         return self._laid(rgba)
 

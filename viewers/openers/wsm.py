@@ -155,10 +155,20 @@ def open_source(source: Source, limits: Limits) -> Slide:
         return opened_slide(facts, Tiles(grids, files), _profile(first))
     except PARSER_FAILURES as error:
         _close(files)
-        raise CorruptHeaderError(attribute="DICOM", found=type(error).__name__, expected="VL WSM") from error
+        raise _damaged(error) from error
     except BaseException:
         _close(files)
         raise
+
+
+def _damaged(error: Exception) -> CorruptHeaderError:
+    """Name the attribute that is missing, where that is the reason."""
+    from pydicom.datadict import tag_for_keyword
+
+    keyword = error.name if isinstance(error, AttributeError) and isinstance(error.name, str) else ""
+    if tag_for_keyword(keyword) is not None:
+        return CorruptHeaderError(attribute=keyword, found="missing", expected="VL WSM")
+    return CorruptHeaderError(attribute="DICOM", found="unreadable attributes", expected="VL WSM")
 
 
 def _close(files: list[ReadAt]) -> None:
