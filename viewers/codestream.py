@@ -7,7 +7,7 @@ with the attributes of the dataset.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ Fragments = list[list[tuple[int, int]]]
 _SOF_BASELINE = frozenset({0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE})
 _SOF_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _SOF_LS = 0xF7
+_SOS = 0xDA
 _WITHOUT_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 
 
@@ -37,6 +38,8 @@ class CodestreamHeader:
     color_transform: bool | None = None
     """Whether three components are YCbCr (JPEG: Adobe or JFIF marker, component names) or were rotated by
     the codestream's own reversible transform (JPEG 2000); ``None`` when the codestream does not say."""
+    point_transform: int = 0
+    """Lowest bits that lossless JPEG left out before coding (ISO/IEC 10918-1 B.2.3, Al)."""
 
 
 def split_fragments(data: memoryview, frame_count: int) -> Fragments:
@@ -134,6 +137,7 @@ def read_header(frame: bytes) -> CodestreamHeader | None:
 def _jpeg(frame: bytes) -> CodestreamHeader | None:
     """ISO/IEC 10918-1 B.2.2 (frame header), and the application markers that tell the colour space."""
     at, transform = 2, None
+    header: CodestreamHeader | None = None
     while at + 4 <= len(frame):
         if frame[at] != 0xFF:
             at += 1
@@ -155,9 +159,13 @@ def _jpeg(frame: bytes) -> CodestreamHeader | None:
             )
             if transform is None and bytes(body[6::3][:3]) == b"RGB":
                 transform = False
-            return CodestreamHeader(coding, rows, columns, components, precision, transform)
+            header = CodestreamHeader(coding, rows, columns, components, precision, transform)
+            if coding != "ljpeg":
+                return header
+        elif marker == _SOS and header is not None:
+            return replace(header, point_transform=body[-1] & 0x0F)
         at += 2 + length
-    return None
+    return header
 
 
 def _jpeg2000(frame: bytes, start: int) -> CodestreamHeader:

@@ -199,7 +199,9 @@ def decode(codec: Codec, data: bytes, shape: FrameShape) -> tuple[NDArray[Any], 
             frame=shape.index + 1, reason=f"{len(data)} bytes without a {name} header"
         )
     try:
-        values = _run(name, data, shape)
+        # The decoder for lossless JPEG does not put back bits that were left out; that for the others does.
+        shortened = header is not None and header.coding == "ljpeg" and header.point_transform > 0
+        values = _run("jpeg8" if shortened else name, data, shape)
     except _FAILURES as error:
         raise CorruptPixelDataError(
             frame=shape.index + 1, reason=f"{name}: {type(error).__name__}"
