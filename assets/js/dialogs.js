@@ -24,12 +24,27 @@ export function textDialog(label, value, { optional = false } = {}) {
   return asked.then((answer) => (answer === "yes" && (optional || input.value.trim()) ? input.value.trim() : null));
 }
 
+/** Most characters of a question; the server's own limit (app/ui/wire.py). */
+export const LONGEST_QUESTION = 8000;
+
+/** Sentence for a text longer than may be sent, else "". Nothing that was pasted is cut without a word. */
+export function tooLong(text, most) {
+  const count = text.length > most ? [...text].length : 0; // characters, as the server counts them
+  return count > most ? t("ui.text_too_long", { count, most }) : "";
+}
+
 /** Ask for a longer text; resolves to it, or null. Ctrl+Enter saves. */
-export function longTextDialog(label, value, action = "ui.save", maxlength = 8000) {
-  const area = el("textarea", { maxlength, required: true, dir: "auto", id: "dialog-text", rows: 5 });
+export function longTextDialog(label, value, action = "ui.save", most = LONGEST_QUESTION) {
+  const area = el("textarea", { required: true, dir: "auto", id: "dialog-text", rows: 5 });
   area.value = value;
   const yes = el("button", { class: "button primary", value: "yes" }, t(action));
-  const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), area], yes);
+  const warning = el("p", { class: "too-long", role: "status", hidden: true });
+  const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), area, warning], yes);
+  area.addEventListener("input", () => {
+    warning.textContent = tooLong(area.value.trim(), most);
+    warning.hidden = !warning.textContent;
+    area.setCustomValidity(warning.textContent); // the dialog stays open
+  });
   area.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); yes.click(); } });
   area.focus();
   return asked.then((answer) => (answer === "yes" && area.value.trim() ? area.value.trim() : null));

@@ -1,6 +1,7 @@
 // The question box: what the question is about, quick questions, the answer's language, the draft.
 
-import { el, icon, listen } from "../dom.js";
+import { LONGEST_QUESTION, notice, tooLong } from "../dialogs.js";
+import { el, icon, listen, write } from "../dom.js";
 import { json } from "../server.js";
 import { language, onLanguage, t } from "../texts.js";
 import { digestsOf } from "../view.js";
@@ -25,11 +26,20 @@ export function mountComposer(element, { ask, thread, isBusy }) {
     grow();
   };
 
-  const grow = () => { box.style.height = "auto"; box.style.height = `${Math.min(box.scrollHeight + 2, 160)}px`; };
+  const grow = () => { warn(); box.style.height = "auto"; box.style.height = `${Math.min(box.scrollHeight + 2, 160)}px`; };
+
+  const warn = () => {
+    const text = tooLong(box.value.trim(), LONGEST_QUESTION);
+    write(part("too-long"), text);
+    part("too-long").hidden = !text;
+    box.setAttribute("aria-invalid", String(Boolean(text)));
+    return text;
+  };
 
   const submit = () => {
     const question = box.value.trim();
     if (!question || isBusy()) return;
+    if (warn()) { notice(warn()); return; }
     box.value = "";
     keepDraft();
     grow();
@@ -109,6 +119,6 @@ export function mountComposer(element, { ask, thread, isBusy }) {
   withImage.addEventListener("change", draw);
   listen("view", draw);
   loadPrompts().then(draw);
-  onLanguage(draw);
+  onLanguage(() => { draw(); warn(); });
   return { draw, takeDraft, focus: () => box.focus(), restore: (question) => { if (!box.value) { box.value = question; keepDraft(); grow(); } } };
 }
