@@ -125,6 +125,7 @@ export function mountChat(element, props, trigger, watch) {
     }
     if (known) known.thread = id;
     if (done) runs.delete(run);
+    else if (known?.stopping) { known.stopping = false; trigger("stop", { payload: { run } }); } // it was asked before the server knew the run
     if (thread.id !== id) return;
     redraw(turn);
     drawRunning();
@@ -262,7 +263,7 @@ export function mountChat(element, props, trigger, watch) {
 
   stop.addEventListener("click", () => {
     if (elsewhere()) trigger("stop", { payload: { answer: elsewhere().id } });
-    for (const [run, { thread: id }] of runs) if (id === state.thread.id) trigger("stop", { payload: { run } });
+    for (const [run, known] of runs) if (known.thread === state.thread.id) { known.stopping = true; trigger("stop", { payload: { run } }); }
   });
   part("earlier").addEventListener("click", () => {
     const height = scroller.scrollHeight;

@@ -62,7 +62,9 @@ export function mountKeyboard(switchLanguage) {
     n: () => announce("new"), v: () => focus("#viewer .pixels"), l: switchLanguage, Escape: () => click("#chat .stop"),
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    // right after Enter the focus is still in the question, and Escape must stop its answer
+    if (isTyping(event.target) && !(event.key === "Escape" && event.target.matches("#chat .question"))) return;
     if (event.key !== "Escape" && !lettersAct()) return;
     // letters by their place too: a keyboard in Arabic writes other letters with the same keys
     const named = actions[event.key] ?? (/^Key[A-Z]$/.test(event.code) && !/^[a-z]$/i.test(event.key) ? actions[event.code.slice(3).toLowerCase()] : event.key === "؟" ? showHelp : actions[event.key.toLowerCase()]);

@@ -86,7 +86,7 @@ def test_stopped_answer_keeps_its_beginning(open_page, locale):
 
 
 def test_an_answer_goes_on_while_its_page_is_loaded_again(open_page):
-    """A page that goes away stops nothing: the answer is seen growing afterwards, and can be stopped there."""
+    """A page that goes away stops nothing: the answer is seen growing, and can be stopped, afterwards."""
     page = open_page()
     ask(page, LONG["en"], wait=False)
     expect(last_answer(page).locator(".prose")).to_contain_text("you asked")
@@ -99,6 +99,23 @@ def test_an_answer_goes_on_while_its_page_is_loaded_again(open_page):
     expect(last_answer(page)).to_have_attribute("data-state", "streaming")
     page.locator("#chat .stop").click()
     expect(last_answer(page)).to_have_attribute("data-state", "stopped")
+
+
+def test_escape_in_the_question_stops_its_answer(open_page):
+    """The focus is still there after Enter. A question too long to be sent is kept whole and refused."""
+    page = open_page()
+    ask(page, LONG["en"], wait=False)
+    page.keyboard.press("Escape")
+    expect(last_answer(page)).to_have_attribute("data-state", "stopped")
+    box = page.locator("#chat .question")
+    box.fill("x" * 8001)
+    expect(page.locator("#chat .too-long")).to_contain_text("8001 characters")
+    box.press("Enter")
+    expect(page.locator(".notice")).to_contain_text("at most 8000")
+    expect(box).to_have_value("x" * 8001)
+    box.fill("x" * 8000)
+    expect(page.locator("#chat .too-long")).to_be_hidden()
+    expect(page.locator("#chat .turn")).to_have_count(1)
 
 
 def test_answering_again_keeps_the_earlier_answer(open_page):
