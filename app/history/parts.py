@@ -113,14 +113,14 @@ def find(  # noqa: PLR0917
     Parameters
     ----------
     words : str
-        The query of the words.
+        The query of the words; empty when the facets alone choose.
     facets : sequence of sequence of str
         One of each.
     first, last : int
         Numbers from ``first`` on and below ``last``.
     """
     found: list[int] = []
-    described = "".join(f" AND facets : ({' OR '.join(some)})" for some in facets)
+    described = " AND ".join(filter(None, [words, *(f"facets : ({' OR '.join(some)})" for some in facets)]))
     listed = connection.exec_driver_sql("SELECT number, first FROM search_parts ORDER BY first DESC")
     for number, begins in listed.all():
         if begins >= last:
@@ -129,11 +129,11 @@ def find(  # noqa: PLR0917
             f"SELECT rowid FROM search_{number:d} WHERE search_{number:d} MATCH ? "  # noqa: S608  # a number
             "AND rowid >= ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
         )
-        some = connection.exec_driver_sql(query, (words, first, last, _FEW)).scalars().all()
+        some = connection.exec_driver_sql(query, (words or described, first, last, _FEW)).scalars().all()
         if len(some) < _FEW:
             found += _with_facets(connection, some, facets)
         else:
-            wanted = (words + described, first, last, limit - len(found))
+            wanted = (described, first, last, limit - len(found))
             found += connection.exec_driver_sql(query, wanted).scalars()
         if begins <= first or len(found) >= limit:
             break

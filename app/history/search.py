@@ -62,7 +62,8 @@ class Searching:
         owner : str or sequence of str
             Whose; nobody else's are ever found. Several only for somebody who may read them all.
         query : str
-            Words; signs between them mean nothing. Without any word nothing is found.
+            Words; signs between them mean nothing. Without any word every message is found that the other
+            conditions choose, and nothing without them either.
         match : {"words", "beginnings", "phrase"}
             Every word somewhere in the text; every word as the beginning of one, for a search while
             typing; or all of them one after the other.
@@ -79,7 +80,8 @@ class Searching:
         """
         asked = list(dict.fromkeys(asked_words(query))) if match != "phrase" else asked_words(query)
         asked = asked[:_MOST_WORDS]
-        if not asked or not owner:
+        chosen = modality or feedback or since or until
+        if not owner or not (asked or chosen):
             return []
         owners = [owner] if isinstance(owner, str) else list(owner)
         facets = [modality_facet(modality)] if modality else []
@@ -114,7 +116,7 @@ class _Wanted:
     @property
     def terms(self) -> Sequence[str]:
         """What must be there: a phrase is one term."""
-        return [" ".join(self.asked)] if self.match == "phrase" else self.asked
+        return [" ".join(self.asked)] if self.asked and self.match == "phrase" else self.asked
 
 
 def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
@@ -134,7 +136,7 @@ def _vectors(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     conditions: list[ColumnElement[bool] | TextClause] = [
         text("lexemes @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))
     ]
-    if wanted.match == "phrase":
+    if wanted.asked and wanted.match == "phrase":
         padded = literal(" ") + passages.c.words + literal(" ")
         conditions.append(padded.contains(f" {' '.join(wanted.asked)} "))
     query = select(passages.c.id).where(*conditions)

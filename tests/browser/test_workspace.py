@@ -33,6 +33,22 @@ def test_search_finds_the_turn_and_goes_there(open_page):
     expect(page.locator("#history .history-empty")).to_have_text(TEXT("ui.search_empty", "ar"))
 
 
+def test_filters_act_without_words_and_a_failed_search_says_so(open_page):
+    """A judgement alone finds its answer; what the server refuses is no empty list."""
+    page = open_page()
+    ask(page, "Which side?")
+    page.locator("#history .filter").click()
+    page.locator("#history .by-feedback").select_option("any")
+    expect(page.locator("#history .history-empty")).to_contain_text("Nothing was found")
+    page.locator("#history .by-feedback").select_option("")
+    page.locator("#history .by-since").fill("2020-01-01")
+    expect(page.locator("#history .hit")).to_have_count(2)
+    page.route("**/history/search?*", lambda route: route.fulfill(status=500, json={}))
+    page.locator("#history .search").fill("side")
+    expect(page.locator(".notice")).to_contain_text("The search failed")
+    open_page.seen[:] = [one for one in open_page.seen if "500" not in one]
+
+
 def test_pins_and_tags(open_page):
     """A pinned conversation stands first; a tag leaves only its own."""
     page = open_page()

@@ -1,8 +1,9 @@
 // Search over every conversation, while typing: hits newest first, with the words found marked.
 
+import { notice } from "../dialogs.js";
 import { el } from "../dom.js";
 import { json } from "../server.js";
-import { language, t, when } from "../texts.js";
+import { language, local, t, when } from "../texts.js";
 import { directionOf } from "../direction.js";
 
 const MODALITIES = ["CR", "CT", "DX", "GM", "MG", "MR", "NM", "OP", "OPT", "PT", "RF", "SM", "US", "XA", "XC"];
@@ -20,6 +21,9 @@ export function mountSearch(element, open, changed) {
   let asked = 0;
   let timer = 0;
 
+  /** Whether anything is searched for: words, or messages of some kind or time. */
+  const isAsked = () => Boolean(box.value.trim() || [modality, feedback, since, until].some((one) => one.value));
+
   const isOpen = () => hits !== null;
 
   const values = (before) => {
@@ -34,9 +38,10 @@ export function mountSearch(element, open, changed) {
     clearTimeout(timer);
     asked += 1;
     const mine = asked;
-    if (!box.value.trim()) { show(null); return; }
-    const answer = await json(`history/search?${values(before)}`).catch(() => null);
-    if (mine !== asked || !answer) return;
+    if (!isAsked()) { show(null); return; }
+    const answer = await json(`history/search?${values(before)}`).catch((error) => ({ error }));
+    if (mine !== asked) return;
+    if (answer.error) { notice(answer.error.both ? local(answer.error.both) : t("ui.search_failed")); return; }
     more = answer.more;
     show(before ? [...hits, ...answer.hits] : answer.hits);
   };

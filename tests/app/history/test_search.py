@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 
 from app.errors import StorageUnavailableError
 from app.history import parts
+from app.history.records import StoredView
 from app.history.store import HistoryStore
 from app.history.words import asked_words, indexed, marks, snippet, words_of
 
@@ -92,6 +93,28 @@ def test_words_beginnings_and_phrases_are_told_apart(store):
     assert [t for t, _ in _found(store, questions["phrase"], match="phrase")] == [one]
     assert _found(store, questions["beginnings"], match="words") == []
     assert _found(store, questions["words"], match="phrase") == []
+
+
+def test_kind_and_time_choose_without_any_word(store):
+    """Each alone, together, and page by page; nothing asked for finds nothing."""
+    ct = StoredView(("d1",), {"frame": 1}, "r")
+    store.add_image("amal", "d1", "CT Chest")
+    _, first, answer = store.begin_turn("amal", None, "what is this?", [ct], "demo")
+    store.finish(answer, "a mass", "complete")
+    store.judge("amal", answer, ["wrong_side"])
+    _, second, _ = _ask(store, "without any image")
+    everything = _found(store, "", since=datetime(2020, 1, 1, tzinfo=UTC))
+    assert {turn for turn, _ in everything} == {first, second}
+    for match in ("words", "beginnings", "phrase"):
+        assert _found(store, " … ", match=match, modality="CT") == [(first, answer), (first, None)]
+    assert _found(store, "", feedback="wrong_side") == [(first, answer)]
+    assert _found(store, "", feedback="wrong_side", modality="MR") == []
+    assert _found(store, "", until=datetime(2020, 1, 1, tzinfo=UTC)) == []
+    (newest,) = store.search("amal", "", modality="CT", limit=1)
+    (older,) = store.search("amal", "", modality="CT", limit=1, before=newest)
+    assert (newest.answer_id, older.answer_id, newest.marks) == (answer, None, ())
+    assert store.search("badr", "", modality="CT") == []
+    assert _found(store, "") == []
 
 
 def test_an_answer_is_found_when_it_has_ended(store):
