@@ -29,7 +29,7 @@ from viewers.color_profile import bare_profile
 from viewers.display import burned_in
 from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
-from viewers.kept_text import KEPT_TEXT, stays
+from viewers.kept_text import KEPT_TEXT, is_coded, stays, true_codes
 from viewers.mask import mask_outside_regions, mask_text
 from viewers.silence import collected_warnings
 
@@ -246,7 +246,8 @@ def describe(policy: Policy) -> tuple[str, ...]:
         "PatientID and PatientName become one keyed pseudonym: one patient stays one patient.",
         (
             f"Text that the table does not list is emptied, except that of {len(KEPT_TEXT)} attributes of "
-            "codes, machine, technique and display; so are names, dates and bytes it does not list."
+            "codes, machine, technique and display; so are names, dates and bytes it does not list, and code "
+            "strings that are none."
         ),
         dates,
         (
@@ -342,13 +343,14 @@ class _Work:
         self.left_out = 0
         """Elements that cannot be read: what they hold is not known, so none of it is given out."""
 
-    def cleaned(self, dataset: Dataset) -> Dataset:
+    def cleaned(self, dataset: Dataset, *, coded: bool = False) -> Dataset:
+        """Make what is left of a dataset or of an item; ``coded`` when it is a coded entry."""
         from pydicom import Dataset as NewDataset
 
         made = NewDataset()
         for tag in sorted(dataset.keys()):
             try:
-                kept = self._element(dataset[tag])
+                kept = self._element(dataset[tag], coded=coded)
             except PARSER_FAILURES:
                 self.left_out += 1
                 continue
@@ -356,7 +358,7 @@ class _Work:
                 made.add(kept)
         return made
 
-    def _element(self, element: DataElement) -> DataElement | None:
+    def _element(self, element: DataElement, *, coded: bool) -> DataElement | None:
         from pydicom.datadict import dictionary_has_tag
 
         group, keyword, vr = element.tag.group, element.keyword, element.VR
@@ -372,16 +374,20 @@ class _Work:
             return self._with(element, self._shifted(element))
         if vr == "SQ":
             return self._sequence(element, action)
-        return self._value(element, action)
+        return self._value(element, action, coded=coded)
 
     def _sequence(self, element: DataElement, action: str) -> DataElement | None:
         if action == "X":
             return None
         # A sequence to be replaced is emptied: its items would be valid only with their contents.
-        items = [] if action in {"Z", "D"} else [self.cleaned(item) for item in element.value or ()]
+        items = (
+            []
+            if action in {"Z", "D"}
+            else [self.cleaned(item, coded=is_coded(item)) for item in element.value or ()]
+        )
         return self._with(element, items)
 
-    def _value(self, element: DataElement, action: str) -> DataElement | None:
+    def _value(self, element: DataElement, action: str, *, coded: bool) -> DataElement | None:
         vr = element.VR
         if action == "X":
             return None
@@ -393,10 +399,10 @@ class _Work:
             return self._profile(element)
         if action == "D":
             return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
-        if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or self._stays(element)):
+        if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or _stays(element, coded=coded)):
             # Names, dates and text the table does not list are emptied too.
             return self._with(element, None)
-        return self._with(element, element.value)
+        return self._with(element, true_codes(element.value) if vr == "CS" else element.value)
 
     def _profile(self, element: DataElement) -> DataElement | None:
         """Keep what a profile's colours need; one that cannot be used goes."""
@@ -404,10 +410,6 @@ class _Work:
             return self._with(element, bare_profile(element.value))
         except ValueError:
             return None
-
-    @staticmethod
-    def _stays(element: DataElement) -> bool:
-        return stays(int(element.tag), element.keyword, element.VR)
 
     def _uids(self, value: Any) -> Any:
         if not value:
@@ -442,6 +444,10 @@ class _Work:
         from pydicom import DataElement as NewElement
 
         return NewElement(element.tag, element.VR, value)
+
+
+def _stays(element: DataElement, *, coded: bool) -> bool:
+    return stays(int(element.tag), element.keyword, element.VR, coded=coded)
 
 
 def _are_uids(value: Any) -> bool:

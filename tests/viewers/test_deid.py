@@ -21,7 +21,7 @@ from pydicom.sequence import Sequence
 from tests.viewers.conftest import TEST_FILES
 from viewers.deid import Policy, deidentify, describe
 from viewers.intake import open_image
-from viewers.kept_text import KEPT_TEXT
+from viewers.kept_text import CODE_TEXT, KEPT_TEXT
 
 README = Path(__file__).parents[2] / "README.md"
 KEY = b"0123456789abcdef"
@@ -157,16 +157,45 @@ def test_text_the_table_does_not_list(ct, nested, shift):
     """Of free text only codes, the machine and what a display needs stay, wherever it stands."""
     target = Dataset() if nested else ct
     planted = plant(target, free_text())
+    assert len(CODE_TEXT) == 7
     assert len(planted) > 400
     if nested:
         ct.SequenceOfUltrasoundRegions = Sequence([target])
     made = deidentify(ct, Policy(KEY, shift_dates=shift))
     kept = left(made.dataset.SequenceOfUltrasoundRegions[0] if nested else made.dataset, planted)
-    assert set(kept) == KEPT_TEXT
+    # Codes stay in coded entries only, such as this item.
+    assert set(kept) == (KEPT_TEXT if nested else KEPT_TEXT - CODE_TEXT)
     assert b"ZZMARK" in written(made.dataset)
     for keyword in kept:
         del target[keyword]
     assert b"ZZMARK" not in written(deidentify(ct, Policy(KEY, shift_dates=shift)).dataset)
+
+
+def test_code_strings_that_are_none(ct):
+    """What was typed into a code is emptied, each of several values by itself."""
+    for keyword in ("BodyPartExamined", "ImageType"):
+        setattr(ct, keyword, "")
+    ct["BodyPartExamined"]._value = "Ahmed Ali"
+    ct["ImageType"]._value = ["ORIGINAL", "PRIMARY", "of Ahmed", "AXIAL", "TOO_LONG_FOR_A_CODE"]
+    made = deidentify(ct, Policy(KEY)).dataset
+    assert not made.BodyPartExamined
+    assert list(made.ImageType) == ["ORIGINAL", "PRIMARY", "", "AXIAL", ""]
+    assert made.Modality == "CT"
+    assert made.PhotometricInterpretation == "MONOCHROME2"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_meanings_of_codes_stay_readable(ct, write):
+    """Arabic meanings are read after it too, also where the character set was written wrongly."""
+    part = Dataset()
+    part.CodeValue, part.CodingSchemeDesignator, part.CodeMeaning = "39607008", "SCT", "رئة"
+    ct.SpecificCharacterSet = "ISO_IR 127"
+    ct.AnatomicRegionSequence = Sequence([part])
+    ct = pydicom.dcmread(write(ct, "before.dcm"))
+    ct["SpecificCharacterSet"]._value = "ISO-IR 127"
+    again = pydicom.dcmread(write(deidentify(ct, Policy(KEY)).dataset))
+    assert again.AnatomicRegionSequence[0].CodeMeaning == "رئة"
+    assert again.SpecificCharacterSet == "ISO_IR 127"
 
 
 def test_dates_in_another_calendar_go(ct):
