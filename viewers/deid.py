@@ -14,11 +14,8 @@ DICOM PS3.15 E.2 (basic profile), E.3.6 (modified dates), PS3.16 CID 7050, PS3.5
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
 import hashlib
 import hmac
-import importlib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from viewers.attributes import PARSER_FAILURES, texts
 from viewers.bare_pixels import clean_pixels
 from viewers.color_profile import bare_profile
+from viewers.date_shift import moved
+from viewers.deid_table import DUMMY, rules
 from viewers.display import burned_in
 from viewers.errors import CorruptHeaderError
 from viewers.findings import Finding, finding
@@ -34,7 +33,6 @@ from viewers.mask import mask_outside_regions, mask_text
 from viewers.silence import collected_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
     from typing import IO
 
@@ -44,48 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Deidentified", "Patient", "Policy", "deidentify", "describe", "patient_of", "pseudonymous_uid"]
 
-_RULES: Final = "dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c"
 _METHOD: Final = "BiMediX2 Workstation: DICOM PS3.15 2026c basic profile"
 _MASKED: Final = "Pixels outside the stated ultrasound regions are black"
 _COVERED: Final = "Text that a detector found in pixels is black"
 """Of pixels it is said what was done, never that they are clean: code 113101 (PS3.15 E.3.1) would claim that
 no identity is left in any of them, which only a person who looks can say."""
 _IMPLEMENTATION_UID: Final = "2.25.201563215418320983311043573907208514529"
-_ACTIONS: Final = {
-    "D_TAGS": "D",
-    "Z_TAGS": "Z",
-    "X_TAGS": "X",
-    "U_TAGS": "U",
-    # Where the table leaves a choice by the object's kind: a value that keeps any object valid.
-    "Z_D_TAGS": "D",
-    "X_Z_TAGS": "Z",
-    "X_D_TAGS": "D",
-    "X_Z_D_TAGS": "D",
-    "X_Z_U_STAR_TAGS": "keep items",
-}
-_DUMMY: Final[Mapping[str, Any]] = {
-    "AE": "ANONYMOUS",
-    "AS": "000Y",
-    "CS": "ANONYMIZED",
-    "DA": "19000101",
-    "DS": "0",
-    "DT": "19000101000000",
-    "FD": 0.0,
-    "FL": 0.0,
-    "IS": "0",
-    "LO": "ANONYMIZED",
-    "LT": "ANONYMIZED",
-    "PN": "ANONYMIZED",
-    "SH": "ANONYMIZED",
-    "SL": 0,
-    "SS": 0,
-    "ST": "ANONYMIZED",
-    "TM": "000000",
-    "UC": "ANONYMIZED",
-    "UL": 0,
-    "US": 0,
-    "UT": "ANONYMIZED",
-}
 _PATIENT: Final = frozenset({"PatientID", "PatientName"})
 _BIRTH: Final = frozenset({"PatientBirthDate", "PatientBirthTime"})
 _STATUS: Final = (
@@ -103,12 +65,6 @@ _CODES: Final = {
     "113100": "Basic Application Confidentiality Profile",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
 }
-_TIME_OF_DAY: Final = r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?"
-_DAY: Final = r"([0-9]{4})([0-9]{2})([0-9]{2})"
-_TIME: Final = re.compile(_TIME_OF_DAY, re.ASCII)
-_DATE: Final = re.compile(f"{_DAY}()", re.ASCII)
-_DATE_TIME: Final = re.compile(rf"{_DAY}((?:{_TIME_OF_DAY})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?)", re.ASCII)
-"""Forms of the values TM, DA and DT (PS3.5 6.2); what has none of them may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +170,8 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
 
 def describe(policy: Policy) -> tuple[str, ...]:
     """Say in English sentences what :func:`deidentify` does; README's list is compared with it."""
-    rules = _rules()
-    counts = {action: sum(kept == action for kept in rules.exact.values()) for action in "XZDU"}
+    table = rules()
+    counts = {action: sum(kept == action for kept in table.exact.values()) for action in "XZDU"}
     dates = (
         "Dates of a patient are moved into the past by the same 1 to 3650 days; times of day stay. "
         "The date of birth is emptied."
@@ -272,31 +228,6 @@ def describe(policy: Policy) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    exact: Mapping[int, str]
-    masked: tuple[tuple[int, int, str], ...]
-    """Tag, mask and action for repeating groups."""
-
-    def action(self, tag: int) -> str:
-        found = self.exact.get(tag)
-        return found or next((act for value, mask, act in self.masked if tag & mask == value & mask), "")
-
-
-@functools.cache
-def _rules() -> _Rules:
-    table = importlib.import_module(_RULES)
-    exact, masked = {}, []
-    for name, action in _ACTIONS.items():
-        for entry in getattr(table, name):
-            if len(entry) == 2:
-                exact[entry[0] << 16 | entry[1]] = action
-            else:
-                group, element, group_mask, element_mask = entry
-                masked.append((group << 16 | element, group_mask << 16 | element_mask, action))
-    return _Rules(exact, tuple(masked))
-
-
 def _keyed(policy: Policy, kind: str, text: str) -> bytes:
     return hmac.new(policy.key, f"{kind}\0{text}".encode(), hashlib.sha256).digest()
 
@@ -339,7 +270,7 @@ class _Work:
     def __init__(self, policy: Policy, patient: Patient) -> None:
         self.policy = policy
         self.pseudonym, self._days = patient.pseudonym, patient.days
-        self._rules = _rules()
+        self._rules = rules()
         self.left_out = 0
         """Elements that cannot be read: what they hold is not known, so none of it is given out."""
 
@@ -398,7 +329,7 @@ class _Work:
         if element.keyword == "ICCProfile":
             return self._profile(element)
         if action == "D":
-            return self._with(element, _DUMMY[vr]) if vr in _DUMMY else None
+            return self._with(element, DUMMY[vr]) if vr in DUMMY else None
         if action == "Z" or vr in {"PN", "DA", "DT", "TM"} or not (action or _stays(element, coded=coded)):
             # Names, dates and text the table does not list are emptied too.
             return self._with(element, None)
@@ -422,22 +353,7 @@ class _Work:
         values = element.value if not isinstance(element.value, str) else [element.value]
         if not values:
             return element.value
-        return [self._shifted_text(str(item), element.VR) for item in values]
-
-    def _shifted_text(self, text: str, vr: str) -> str:
-        """Move the date; a time of day stays, and what is neither is emptied."""
-        text = text.strip(" \0")
-        if vr == "TM":
-            return text if _TIME.fullmatch(text) else ""
-        found = (_DATE if vr == "DA" else _DATE_TIME).fullmatch(text)
-        if found is None:
-            return ""
-        year, month, day, rest = found.groups()
-        try:
-            moved = dt.date(int(year), int(month), int(day)) - dt.timedelta(days=self._days)
-        except (ValueError, OverflowError):
-            return ""
-        return f"{moved:%Y%m%d}".rjust(8, "0") + rest
+        return [moved(str(item), element.VR, self._days) for item in values]
 
     @staticmethod
     def _with(element: DataElement, value: Any) -> DataElement:
