@@ -422,7 +422,7 @@ class Workspace:
         updates : iterator of AnswerUpdate
             What :meth:`ask` and its like gave, followed so far.
         """
-        answer = threading.Thread(target=deque, args=(updates, 0), name="unwatched-answer", daemon=True)
+        answer = threading.Thread(target=_followed, args=(updates,), name="unwatched-answer", daemon=True)
         with self._lock:
             self._unwatched = [*(one for one in self._unwatched if one.is_alive()), answer]
             answer.start()
@@ -516,6 +516,14 @@ class Workspace:
                 for key in keys:
                     if self._stops.get((owner, key)) is stop:
                         del self._stops[owner, key]
+
+
+def _followed(updates: Iterator[AnswerUpdate]) -> None:
+    """Take updates to their end; a failure that could not be stored any more is logged."""
+    try:
+        deque(updates, 0)
+    except Exception:  # edge: nobody is left who could be told
+        _LOG.exception("an answer nobody followed failed")
 
 
 def _neutral_label(image: Image) -> str:

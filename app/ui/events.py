@@ -162,7 +162,7 @@ class Events:
 
         A page that did not ask names the answer, which it sees growing, instead of the run.
         """
-        if "answer" in event.payload:
+        if isinstance(event.payload, dict) and "answer" in event.payload:
             key = wire.read(event.payload, "answer")
         else:
             key = _run_key(request, wire.read(event.payload, "run"))
