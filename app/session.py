@@ -522,7 +522,7 @@ def _followed(updates: Iterator[AnswerUpdate]) -> None:
     """Take updates to their end; a failure that could not be stored any more is logged."""
     try:
         deque(updates, 0)
-    except Exception:  # edge: nobody is left who could be told
+    except Exception:  # noqa: BLE001  # edge: nobody is left who could be told
         _LOG.exception("an answer nobody followed failed")
 
 
