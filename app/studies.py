@@ -64,10 +64,13 @@ def read(
     """
     from app.pseudonym_key import pseudonym_key
     from i18n.text import visual_order
+    from viewers.directory import names_directory
     from viewers.limits import Limits
     from viewers.study import read_studies
 
     source.stat()  # a missing source is an error of the operating system that names it
+    if names_directory(source):
+        source = source.resolve().parent  # a DICOMDIR only lists what lies beside and below it
     limits = Limits(graphics=graphics)
     reader, studies = read_studies(
         source, key=pseudonym_key(settings), limits=limits, visual_order=visual_order

@@ -150,9 +150,10 @@ def opened_view(settings: Settings, options: argparse.Namespace) -> Iterator[tup
 @contextmanager
 def _opened(settings: Settings, options: argparse.Namespace) -> Iterator[Image]:
     from app.studies import chosen, read
+    from viewers.directory import names_directory
 
     source: Path = options.image
-    if source.is_dir() or source.suffix.lower() == ".zip":
+    if source.is_dir() or source.suffix.lower() == ".zip" or (source.exists() and names_directory(source)):
         with read(settings, source, graphics=options.graphics) as (studies, _):
             yield chosen(studies, options.series, volume=bool(options.plane)).open()
     else:

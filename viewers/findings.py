@@ -82,6 +82,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.elements_left_out": "{count} entries of the header cannot be read and were removed.",
     "finding.more_findings": "{count} more findings are not listed.",
     "finding.files_not_images": "{count} files hold no image and were left out.",
+    "finding.disc_incomplete": (
+        "Of {total} images that the disc's table of contents (DICOMDIR) lists, {missing} are missing or "
+        "cannot be read."
+    ),
     "finding.duplicates": "{count} images are there more than once; one of each was kept.",
     "finding.patients_share_study": (
         "{count} patients stand under the same study identifier: their images were kept apart."

@@ -2,7 +2,8 @@
 
 :class:`StudyReader` reads headers, several at a time, and tells after each file what it found, so that
 the first image can be shown while the rest is read. A DICOMDIR is not needed and not believed: the files
-themselves are read. A file that cannot be opened becomes a finding, and the rest opens.
+themselves are read, and what it lists besides is told to be missing. A file that cannot be opened becomes a
+finding, and the rest opens.
 
 References
 ----------
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 from viewers.archive import FileWalk, FoundFile
 from viewers.attributes import PARSER_FAILURES
 from viewers.dataset import ParsedFile, parse
+from viewers.directory import is_directory, listed_images
 from viewers.errors import (
     IntakeError,
     NoPixelDataError,
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileRead", "Study", "StudyReader", "read_studies"]
 
-_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _MOST_STATES: Final = 200
 """Presentation states that are looked at."""
 _READERS: Final = 4
@@ -138,6 +139,7 @@ class StudyReader:
         self._findings: list[Finding] = []
         self._bad: list[FoundFile] = []
         self._not_images = self._other_states = 0
+        self._listed: frozenset[str] = frozenset()
         self._states: list[tuple[int, ParsedFile]] = []
         self._shared: dict[object, int] = {}
         self._common: dict[object, Common] = {}
@@ -171,9 +173,9 @@ class StudyReader:
             series = pseudonym(self._key, "series", header.series, "1")
             yield FileRead(done, total, header.instance, series, header.common.modality, found.name)
 
-    def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[Header | ParsedFile | None]]]:
+    def _read_ahead(self) -> Iterator[tuple[FoundFile, Future[Header | ParsedFile | frozenset[str]]]]:
         """Files and their headers in order; a few are read before they are asked for."""
-        waiting: deque[tuple[FoundFile, Future[Header | ParsedFile | None]]] = deque()
+        waiting: deque[tuple[FoundFile, Future[Header | ParsedFile | frozenset[str]]]] = deque()
         files = iter(self._walk)
         with ThreadPoolExecutor(self._readers, thread_name_prefix="headers") as pool:
             for found in islice(files, 1):
@@ -184,7 +186,7 @@ class StudyReader:
                     yield waiting.popleft()
             yield from waiting
 
-    def _take(self, found: FoundFile, made: Future[Header | ParsedFile | None]) -> Header | None:
+    def _take(self, found: FoundFile, made: Future[Header | ParsedFile | frozenset[str]]) -> Header | None:
         try:
             header = made.result()
         except (NotAnImageError, NoPixelDataError) as error:
@@ -198,7 +200,8 @@ class StudyReader:
             self._findings.append(finding("file_unreadable", index=found.index, reason=reason, kind=kind))
             self._bad.append(found)
             return None
-        if header is None:
+        if isinstance(header, frozenset):
+            self._listed |= header
             return None
         if isinstance(header, ParsedFile):
             self._states.append((found.index, header))
@@ -219,7 +222,8 @@ class StudyReader:
         file = replace(file, shared=same, skimmed=file.skimmed.anonymous())
         return replace(header, instance=replace(header.instance, file=file))
 
-    def _header(self, found: FoundFile) -> Header | ParsedFile | None:
+    def _header(self, found: FoundFile) -> Header | ParsedFile | frozenset[str]:
+        """Return an image's header, a presentation state, or what a DICOMDIR lists."""
         if found.index in self._skip:
             raise IntakeError(reason="?", limit="?")
         self._looking(found.index)
@@ -245,7 +249,9 @@ class StudyReader:
             parsed = parse(head, self.limits)
             if is_state(parsed):
                 return parsed
-            return None if parsed.media_class == _DIRECTORY else guarded(parsed_header, found, parsed)
+            if is_directory(parsed):
+                return guarded(listed_images, parsed)
+            return guarded(parsed_header, found, parsed)
 
     def _skim(self, head: bytes) -> Skimmed | None:
         return skim(head, overlays=self.limits.graphics)
@@ -273,6 +279,9 @@ class StudyReader:
             found.append(finding("presentation_graphics_left_out"))
         if self._not_images:
             found.append(finding("files_not_images", count=self._not_images))
+        missing = len(self._listed - known)
+        if missing:
+            found.append(finding("disc_incomplete", missing=missing, total=len(self._listed)))
         doubled = len(self._headers) - len(once(self._headers))
         if doubled:
             found.append(finding("duplicates", count=doubled))

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image as Pillow
+from pydicom.fileset import FileSet
 
 from app.cli import run
 from tests.viewers.phantoms import CORONAL, write_series
@@ -66,6 +67,23 @@ def test_studies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "viewers." not in told
     assert run(["studies", str(tmp_path / "in"), "--json"]) == 0
     assert "SMITH" not in capsys.readouterr().out
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What lies beside a DICOMDIR is listed, written and drawn when the DICOMDIR is named."""
+    files = FileSet()
+    for path in write_series(tmp_path / "in", StudyTime="101500", StudyID="1", SeriesNumber=1):
+        dataset = pydicom.dcmread(path)
+        dataset.AccessionNumber = dataset.StudyDescription = dataset.SeriesDescription = ""
+        files.add(dataset)
+    files.write(tmp_path / "disc")
+    files._stage["t"].cleanup()  # left to the garbage collector, which warns
+    listed = str(tmp_path / "disc" / "DICOMDIR")
+    assert run(["studies", listed, "--json"]) == 0
+    assert [one["files"] for one in json.loads(capsys.readouterr().out)["studies"][0]["series"]] == [6]
+    assert run(["volume", listed, str(tmp_path / "out.nii")]) == 0
+    assert run(["render", listed, str(tmp_path / "out.png")]) == 0
+    assert (tmp_path / "out.png").stat().st_size > 0
 
 
 def test_a_volume_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

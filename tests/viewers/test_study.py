@@ -10,9 +10,11 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+from pydicom.fileset import FileSet
 
 from tests.viewers.conftest import TEST_FILES
 from tests.viewers.phantoms import CORONAL, turned, write_series
+from viewers.directory import names_directory
 from viewers.errors import (
     ArchiveError,
     DecompressionBombError,
@@ -204,6 +206,30 @@ def test_copies_of_two_patients_are_no_duplicates(tmp_path, read):
     reader, studies = read(tmp_path / "in")
     assert len(studies) == 2
     assert [item.key for item in reader.findings] == ["finding.patients_share_study"]
+
+
+def test_a_disc_says_what_is_missing(tmp_path, read):
+    """What a DICOMDIR lists and nobody finds is told; alone it opens nothing, and says so."""
+    files = FileSet()
+    for path in write_series(tmp_path / "in", count=4, StudyTime="101500", StudyID="1", SeriesNumber=1):
+        dataset = pydicom.dcmread(path)
+        dataset.AccessionNumber = dataset.StudyDescription = dataset.SeriesDescription = ""
+        files.add(dataset)
+    disc = tmp_path / "disc"
+    files.write(disc)
+    files._stage["t"].cleanup()  # left to the garbage collector, which warns
+    assert read(disc)[0].findings == ()
+    images = sorted(path for path in disc.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    images[1].unlink()
+    images[2].write_bytes(images[2].read_bytes()[:400])
+    found = {item.key: item.values for item in read(disc)[0].findings}
+    assert found["finding.disc_incomplete"] == {"missing": 2, "total": 4}
+    reader, studies = read(disc / "DICOMDIR")
+    assert studies == ()
+    assert [item.values for item in reader.findings] == [{"missing": 4, "total": 4}]
+    assert names_directory(disc / "DICOMDIR")
+    assert not names_directory(images[0])
+    assert not names_directory(disc)
 
 
 def test_the_same_image_twice_is_kept_once(tmp_path, read):
