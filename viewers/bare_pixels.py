@@ -2,16 +2,18 @@
 
 Retired overlays lie in the bits of a pixel's word that its value does not use; encoders write comments,
 EXIF and names of programs into each frame; and a file may hold anything behind its last pixel. None of it
-changes a pixel, and none of it is seen by whoever looks at the picture. Video and JPEG XL, whose streams are
-not taken apart, and RLE without anything in unused bits stay as they are.
+changes a pixel, and none of it is seen by whoever looks at the picture. Video, whose streams are not taken
+apart, and RLE without anything in unused bits stay as they are.
 
 References
 ----------
-DICOM PS3.5 8.1.1 (cells, unused bits), 8.2 and A.4 (encapsulated pixel data).
+DICOM PS3.5 8.1.1 (cells, unused bits), 8.2 and A.4 (encapsulated pixel data); ISO/IEC 18181-2 (boxes of
+JPEG XL).
 """
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,9 +35,30 @@ _PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _RLE: Final = "1.2.840.10008.1.2.5"
 _EXPLICIT: Final = "1.2.840.10008.1.2.1"
+_XL_BOXES: Final = frozenset({b"JXL ", b"ftyp", b"jxll", b"jxlc", b"jxlp"})
+"""What holds pixels; the rest is EXIF, XMP, indices and what a JPEG file needs to be made again."""
+
+
+def _bare_jpegxl(data: bytes) -> bytes:
+    """Return a JPEG XL without boxes that hold no pixels; a bare codestream comes back as it is."""
+    if data[4:8] != b"JXL ":
+        return data
+    kept, at = [], 0
+    while at + 8 <= len(data):
+        size, name = struct.unpack_from(">L4s", data, at)
+        if size == 1 and at + 16 <= len(data):
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+        end = len(data) if size == 0 else at + max(size, 8)
+        if name in _XL_BOXES:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
+
+
 _BARE: Final[dict[str, Callable[[bytes], bytes]]] = {
     **dict.fromkeys(("jpeg8", "ljpeg", "jpegls"), bare_jpeg),
     "jpeg2k": bare_jpeg2000,
+    "jpegxl": _bare_jpegxl,
 }
 _LONGEST_OFFSET: Final = 2**32
 

@@ -110,13 +110,19 @@ class Deidentified:
         """
         with collected_warnings():
             try:
-                self.dataset.save_as(target, enforce_file_format=True)
+                self.dataset.save_as(target, **self._encoding())
             except OSError:
                 raise
             except PARSER_FAILURES as error:
                 raise CorruptHeaderError(
                     attribute="dataset", found="values that cannot be written", expected="DICOM PS3.10"
                 ) from error
+
+    def _encoding(self) -> dict[str, Any]:
+        """Say how to write a transfer syntax that pydicom does not know, such as JPEG XL's (PS3.5 A.4)."""
+        if self.dataset.file_meta.TransferSyntaxUID.is_transfer_syntax:
+            return {"enforce_file_format": True}
+        return {"implicit_vr": False, "little_endian": True, "force_encoding": True}
 
 
 def deidentify(dataset: Dataset, policy: Policy, limits: Limits | None = None) -> Deidentified:
@@ -216,7 +222,7 @@ def describe(policy: Policy) -> tuple[str, ...]:
         ),
         (
             "Pixel data loses the bits no value uses, what follows the last pixel, and comments and "
-            "application data inside frames of JPEG, JPEG-LS and JPEG 2000; "
+            "application data inside frames of JPEG, JPEG-LS, JPEG 2000 and JPEG XL; "
             "a colour profile keeps its colours only."
         ),
         masked,
@@ -359,7 +365,9 @@ class _Work:
     def _with(element: DataElement, value: Any) -> DataElement:
         from pydicom import DataElement as NewElement
 
-        return NewElement(element.tag, element.VR, value)
+        made = NewElement(element.tag, element.VR, value)
+        made.is_undefined_length = element.is_undefined_length and element.VR != "SQ"  # encapsulated pixels
+        return made
 
 
 def _stays(element: DataElement, *, coded: bool) -> bool:
@@ -382,6 +390,7 @@ def _set_file_meta(made: Dataset, dataset: Dataset, work: _Work) -> None:
     made.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = instance
     stated = str(old.get("TransferSyntaxUID", "")) if old else ""
     meta.TransferSyntaxUID = stated if stated.startswith(_STANDARD_UID) else "1.2.840.10008.1.2.1"
+    meta.FileMetaInformationGroupLength, meta.FileMetaInformationVersion = 0, b"\0\1"
     meta.ImplementationClassUID = _IMPLEMENTATION_UID
     meta.ImplementationVersionName = "BIMEDIX2"
     made.file_meta, made.preamble = meta, bytes(128)

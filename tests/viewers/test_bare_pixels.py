@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.sequence import Sequence
 
-from tests.viewers.conftest import TEST_FILES
+from tests.viewers.conftest import TEST_FILES, relabelled
 from viewers.deid import Policy, deidentify
 from viewers.image import ColorFrame
 from viewers.intake import open_image
@@ -205,6 +205,25 @@ def test_jpeg_2000_without_comments(grey, write):
     made = deidentify(grey, POLICY).dataset
     assert b"OpenJPEG" not in made.PixelData
     assert np.array_equal(open_image(write(made)).frame(0).codes, CODES)
+
+
+def test_jpeg_xl_without_boxes(grey, write):
+    """Boxes of EXIF and XMP go, whether their size is short or long."""
+    encoded = imagecodecs.jpegxl_encode(CODES, lossless=True, usecontainer=True, bitspersample=12)
+    short = (8 + len(MARK)).to_bytes(4, "big") + b"xml " + MARK
+    long = (1).to_bytes(4, "big") + b"Exif" + (16 + len(MARK)).to_bytes(8, "big") + MARK
+    at = encoded.index(b"jxlc") - 4
+    grey.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
+    grey.PixelData = encapsulate([encoded[:at] + short + long + encoded[at:]])
+    grey["PixelData"].VR, grey["PixelData"].is_undefined_length = "OB", True
+    path = write(grey, "before.dcm")
+    path.write_bytes(relabelled(path.read_bytes(), "1.2.840.10008.1.2.4.110"))
+    before = open_image(path)
+    deidentify(pydicom.dcmread(path), POLICY).save(path)
+    assert MARK not in path.read_bytes()
+    after = open_image(path)
+    assert np.array_equal(after.frame(0).codes, before.frame(0).codes)
+    assert np.array_equal(after.frame(0).codes, CODES)
 
 
 def test_profiles_keep_colours_only():
