@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import struct
 import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -26,6 +27,14 @@ __all__ = ["open_nifti", "read_nifti", "write_nifti"]
 
 _LARGEST: Final = 1e30
 """Numbers beyond stand for nothing that was measured; as of decimal pixels in DICOM."""
+_HEADER: Final = 348
+"""Bytes of a NIfTI-1 header, which is also its first number."""
+_SIZE: Final = struct.pack("<i", _HEADER)
+_SCALING: Final = 112
+_SFORM_CODE: Final = 254
+_SFORM: Final = 280
+"""Where slope and intercept, the code of the sform and its rows stand."""
+_SHEARED_DEGREES: Final = 0.01
 _TILT_DEGREES: Final = 0.5
 """Largest shear a file with three perpendicular directions stands for."""
 
@@ -40,7 +49,8 @@ def read_nifti(path: Path | str, limits: Limits | None = None) -> Volume:
     TooLargeError
         Before anything of that size is allocated.
     """
-    array, affine = _read(path, limits or Limits())
+    limits = limits or Limits()
+    array, affine = _read_bytes(Path(path).read_bytes(), limits)
     if array.ndim != 5 or array.shape[0] != 1 or array.shape[4] != 1 or min(array.shape[1:4]) < 2:
         times, slices, rows, columns, samples = array.shape
         found = f"{columns} x {rows} x {slices} x {times}" + (f" x {samples}" if samples > 1 else "")
@@ -59,10 +69,7 @@ def open_nifti(raw: bytes, limits: Limits) -> Image:
         If it cannot be read or has more axes.
     TooLargeError
     """
-    with tempfile.TemporaryDirectory(prefix="bimedix2-") as folder:
-        path = Path(folder) / "volume.nii"
-        path.write_bytes(_inflated(raw, limits))
-        array, affine = _read(path, limits)
+    array, affine = _read_bytes(raw, limits)
     times, slices, rows, columns, samples = array.shape
     frames = array.reshape(times * slices, rows, columns, samples)
     if samples == 1:
@@ -122,6 +129,56 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
     return made if usable.all() else np.where(usable, made, np.float32(0))
 
 
+def _read_bytes(raw: bytes, limits: Limits) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    with tempfile.TemporaryDirectory(prefix="bimedix2-") as folder:
+        path = Path(folder) / "volume.nii"
+        path.write_bytes(_without_scaling(_inflated(raw, limits)))
+        return _read(path, limits)
+
+
+def _order(header: bytes) -> Literal["<", ">"] | None:
+    """Byte order of a NIfTI-1 header; ``None`` when it is none."""
+    if len(header) < _HEADER:
+        return None
+    return "<" if header[:4] == _SIZE else ">" if header[:4] == _SIZE[::-1] else None
+
+
+def _without_scaling(raw: bytes) -> bytes:
+    """Leave out the intercept where the slope is 0, which says that values are not scaled (nifti1.h).
+
+    The library takes a slope of 0 for 1 and adds the intercept all the same.
+    """
+    order = _order(raw)
+    if order is None:
+        return raw
+    slope, intercept = struct.unpack_from(f"{order}2f", raw, _SCALING)
+    if slope or not intercept:
+        return raw
+    return raw[:_SCALING] + bytes(8) + raw[_SCALING + 8 :]
+
+
+def _unreadable(path: Path | str) -> UnsupportedImageError:
+    """Return the error for a file the library does not take, with the reason where the header tells it."""
+    with Path(path).open("rb") as stream:
+        header = stream.read(_HEADER)
+    order = _order(header)
+    sheared = None if order is None else _sheared_degrees(header, order)
+    if sheared is None or sheared < _SHEARED_DEGREES:
+        return UnsupportedImageError(found="?", expected="NIfTI")
+    return UnsupportedImageError(found=f"sform, {sheared:.1f} deg of shear", expected="NIfTI, 90 deg")
+
+
+def _sheared_degrees(header: bytes, order: Literal["<", ">"]) -> float | None:
+    """How far the directions of the sform are from perpendicular, in degrees; ``None`` without one."""
+    (code,) = struct.unpack_from(f"{order}h", header, _SFORM_CODE)
+    rows = np.asarray(struct.unpack_from(f"{order}12f", header, _SFORM)).reshape(3, 4)[:, :3]
+    lengths = np.linalg.norm(rows, axis=0)
+    if code <= 0 or not np.isfinite(rows).all() or not lengths.all():
+        return None
+    across = np.abs((rows / lengths).T @ (rows / lengths) - np.eye(3)).max()
+    return math.degrees(math.asin(min(1.0, float(across))))
+
+
 def _read(path: Path | str, limits: Limits) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Values of shape (times, slices, rows, columns, samples), and the affine."""
     import SimpleITK as sitk  # noqa: N813 - the name its documentation uses
@@ -143,7 +200,7 @@ def _read(path: Path | str, limits: Limits) -> tuple[NDArray[Any], NDArray[np.fl
         image = reader.Execute()
         array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
-        raise UnsupportedImageError(found="?", expected="NIfTI") from error
+        raise _unreadable(path) from error
     columns, rows, slices, times = (*size, 1, 1)[:4]
     if times * slices > limits.frames:
         raise TooLargeError(quantity="frames", found=times * slices, limit=limits.frames)

@@ -12,6 +12,7 @@ from viewers.assembly import image_volume
 from viewers.errors import OpenError, TooLargeError, UnsupportedImageError
 from viewers.intake import open_image
 from viewers.limits import Limits
+from viewers.nifti import read_nifti
 from viewers.sniff import sniff
 from viewers.store import load
 from viewers.study import read_studies
@@ -59,6 +60,33 @@ def opened(tmp_path):
 
 
 VALUES = np.arange(5 * 4 * 3, dtype=np.int16).reshape(5, 4, 3) - 7
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_a_slope_of_0_is_no_scaling(opened, tmp_path, order, slope):
+    """The intercept counts only beside a slope (nifti1.h)."""
+    raw = nifti(VALUES, order=order, slope=slope, intercept=-100.0)
+    expected = VALUES * slope - 100 if slope else VALUES
+    image = opened(raw)
+    step = image.frame(1).code_map.slope
+    assert np.abs(shown(image, 1).T - expected[:, :, 1]).max() <= (step / 2 + 1e-3 if slope else 0)
+    (tmp_path / "file.nii").write_bytes(raw)
+    assert np.allclose(read_nifti(tmp_path / "file.nii").array.T, expected)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_sheared_sform_says_so(opened, order):
+    """Directions that are not perpendicular are refused with the angle, not as an unknown file."""
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.25
+    with pytest.raises(UnsupportedImageError, match=r"sform, 9\.5 deg of shear"):
+        opened(nifti(VALUES, sheared, order=order))
+    broken = bytearray(nifti(VALUES, order=order))
+    struct.pack_into(f"{order}h", broken, 70, 12345)
+    with pytest.raises(UnsupportedImageError) as caught:
+        opened(bytes(broken))
+    assert "shear" not in str(caught.value)
 
 
 def shown(image, frame):
