@@ -11,6 +11,8 @@ DICOM PS3.5 6.1 (character repertoire), PS3.3 C.12.1.1.2 (specific character set
 
 from __future__ import annotations
 
+import codecs
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,18 +61,54 @@ def _guessed(raw: bytes, stated: str, labels: list[str]) -> str | None:
     """Return another reading of the bytes; ``None`` when what is stated can be true."""
     if not raw or raw.isascii() or b"\x1b" in raw:
         return None
-    doubtful = all(label in _LATIN for label in labels) or "\ufffd" in stated
+    unknown = [label for label in labels if not _is_known(label)]
+    doubtful = unknown or all(label in _LATIN for label in labels) or "\ufffd" in stated
     if not doubtful:
         return None
     raw = raw.rstrip(b" \0")
+    meant = _meant(labels[0]) if len(labels) == 1 and unknown else None
+    if meant is not None:
+        try:
+            return raw.decode(meant)
+        except UnicodeDecodeError:
+            pass
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         pass
+    # What was read by a label nobody knows was guessed as well, by the reader's default.
+    otherwise = stated if unknown else None
     try:
         arabic = raw.decode("cp1256")
     except UnicodeDecodeError:
-        return None
+        return otherwise
     letters = [letter for letter in arabic if letter.isalpha()]
     many = sum("\u0600" <= letter <= "\u06ff" for letter in letters)
-    return arabic if letters and many >= _MOSTLY * len(letters) else None
+    return arabic if letters and many >= _MOSTLY * len(letters) else otherwise
+
+
+def _is_known(label: str) -> bool:
+    """Whether the reader of datasets knows a label, or one it is taken for."""
+    from pydicom.charset import python_encoding
+
+    corrected = f"ISO_IR{label[6:]}" if re.match(r"ISO[^_]IR", label) else label
+    corrected = re.sub(r"^ISO.2022.IR.", "ISO 2022 IR ", corrected)
+    if corrected in python_encoding:
+        return True
+    try:
+        codecs.lookup(label)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _meant(label: str) -> str | None:
+    """Return the encoding of a label that is spelled in another way, as ``ISO_IR127`` for ``ISO_IR 127``."""
+    from pydicom.charset import python_encoding
+
+    spelled = {_letters(known): found for known, found in python_encoding.items() if known}
+    return spelled.get(_letters(label))
+
+
+def _letters(label: str) -> str:
+    return "".join(letter for letter in label.upper() if letter.isalnum())

@@ -49,6 +49,12 @@ def stated(tmp_path, label, raw):
         (None, "cp1256", ARABIC, True),
         ("ISO_IR 100", "cp1256", ARABIC, True),
         ("ISO_IR 192", "cp1256", ARABIC, True),
+        ("ISO_IR127", "iso8859_6", ARABIC, True),
+        ("ISO-IR 127", "iso8859_6", ARABIC, False),
+        ("ISO_IR192", "utf-8", ARABIC, True),
+        ("ISO_IR 1256", "cp1256", ARABIC, True),
+        ("NONSENSE", "utf-8", ARABIC, True),
+        ("NONSENSE", "latin-1", GERMAN, True),
     ],
 )
 def test_letters_are_right(tmp_path, label, encoding, name, guessed):
