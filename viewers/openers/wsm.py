@@ -294,7 +294,7 @@ def _placed(
             if not 0 <= place < columns * rows:
                 left_out += 1
                 continue
-            left_out += away[place] < np.inf
+            left_out += int(away[place] < np.inf)
             if distance < away[place]:
                 away[place] = distance
                 offsets[place], lengths[place] = start + offset, length

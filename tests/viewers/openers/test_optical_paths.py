@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -42,7 +44,7 @@ def shown(tmp_path, frames, listed):
     dataset["PixelData"].VR = "OB"
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with open_slide(tmp_path / "a.dcm") as slide:
-        found = {item.key: item.values for item in slide.findings}
+        found = {item.key: json.loads(json.dumps(item.values)) for item in slide.findings}
         return slide.read_region((0, 0), 0, slide.size), found
 
 
