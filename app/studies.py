@@ -157,7 +157,7 @@ def _summary(series: Series) -> str:
         series.modality,
         series.facts.get("BodyPartExamined", ""),
         f"{series.frame_count} x {series.size.width}x{series.size.height}",
-        f"{steps[len(steps) // 2]:g} mm" if steps else "",
+        f"{steps[len(steps) // 2]:g} mm" if steps and not series.stack.is_one_place() else "",
     )
     return "  ".join(piece for piece in pieces if piece)
 

@@ -225,7 +225,7 @@ def _label_window(dataset: Dataset) -> tuple[Window, ...]:
 
 
 def is_label_map(dataset: Dataset) -> bool:
-    """Whether stored values are numbers of segments (PS3.3 A.51, label map segmentation)."""
+    """Whether stored values are numbers of segments (PS3.3 C.8.20)."""
     return uid(dataset, "SOPClassUID") == _LABEL_MAP
 
 

@@ -248,3 +248,12 @@ def test_a_pseudonym_leads_back_with_the_map(tmp_path: Path, capsys: pytest.Capt
     assert run(["reidentify", "P-0", *key]) == 1
     assert run(["reidentify", str(made.PatientID)]) == 1
     assert b"ID-ZZ" not in (tmp_path / "data" / "identities.map").read_bytes()
+
+
+def test_a_place_that_is_watched_has_no_distance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images of one place are listed as one series, without a distance between slices."""
+    for number in range(3):
+        write_series(tmp_path / "in", count=1, names=[str(number)], AcquisitionNumber=number)
+    assert run(["studies", str(tmp_path / "in")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.endswith("3 x 12x10")
