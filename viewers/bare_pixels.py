@@ -39,10 +39,12 @@ _XL_BOXES: Final = frozenset({b"JXL ", b"ftyp", b"jxll", b"jxlc", b"jxlp"})
 """What holds pixels; the rest is EXIF, XMP, indices and what a JPEG file needs to be made again."""
 
 
-def _bare_jpegxl(data: bytes) -> bytes:
+def _bare_jpegxl(data: bytes) -> bytes | None:
     """Return a JPEG XL without boxes that hold no pixels; a bare codestream comes back as it is."""
-    if data[4:8] != b"JXL ":
+    if data[:2] == b"\xff\x0a":
         return data
+    if data[4:8] != b"JXL ":
+        return None
     kept, at = [], 0
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">L4s", data, at)
@@ -55,7 +57,7 @@ def _bare_jpegxl(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-_BARE: Final[dict[str, Callable[[bytes], bytes]]] = {
+_BARE: Final[dict[str, Callable[[bytes], bytes | None]]] = {
     **dict.fromkeys(("jpeg8", "ljpeg", "jpegls"), bare_jpeg),
     "jpeg2k": bare_jpeg2000,
     "jpegxl": _bare_jpegxl,
@@ -63,8 +65,13 @@ _BARE: Final[dict[str, Callable[[bytes], bytes]]] = {
 _LONGEST_OFFSET: Final = 2**32
 
 
-def clean_pixels(dataset: Dataset) -> None:
+def clean_pixels(dataset: Dataset) -> bool:
     """Take away, in place, what is no pixel; data whose description makes no sense stays as it is.
+
+    Returns
+    -------
+    bool
+        ``False`` when something was left that was not taken apart: video, damaged frames.
 
     Parameters
     ----------
@@ -78,14 +85,16 @@ def clean_pixels(dataset: Dataset) -> None:
     """
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     codec = CODECS[syntax].codec if syntax in CODECS else ""
+    present = [keyword for keyword in _PIXELS if keyword in dataset]
     if codec == "none":
-        for keyword in _PIXELS:
-            if keyword in dataset:
-                _clean_native(dataset, keyword, ">" if syntax == _BIG_ENDIAN else "<")
-    elif "PixelData" in dataset and codec == "rle":
-        _clean_rle(dataset)
-    elif "PixelData" in dataset and codec in _BARE:
-        _clean_frames(dataset, _BARE[codec])
+        order = ">" if syntax == _BIG_ENDIAN else "<"
+        cleaned = [_clean_native(dataset, keyword, order) for keyword in present]
+        return all(cleaned)
+    if "PixelData" not in present:
+        return not present
+    if codec == "rle":
+        return _clean_rle(dataset)
+    return codec in _BARE and _clean_frames(dataset, _BARE[codec])
 
 
 def _frame_count(dataset: Dataset) -> int:
@@ -103,10 +112,14 @@ def _length(dataset: Dataset) -> int | None:
     return -(-rows * columns * samples * bits * _frame_count(dataset) // 8)
 
 
-def _clean_native(dataset: Dataset, keyword: str, order: str) -> None:
+def _clean_native(dataset: Dataset, keyword: str, order: str) -> bool:
     data, length = dataset[keyword].value, _length(dataset)
-    if not isinstance(data, bytes) or length is None or len(data) < length:
-        return
+    if not data:
+        return True
+    if not isinstance(data, bytes) or length is None:
+        return False
+    if len(data) < length:
+        return True  # nothing is behind the last pixel, which is not there; the opener says so
     if order == ">":
         # Bytes of a big-endian word are swapped: of an odd number the last is behind its padding.
         length += length % 2
@@ -114,6 +127,7 @@ def _clean_native(dataset: Dataset, keyword: str, order: str) -> None:
     if keyword == "PixelData":
         data = _stored_bits(dataset, data, order)
     dataset[keyword].value = data + b"\0" * (len(data) % 2)
+    return True
 
 
 def _stored_bits(dataset: Dataset, data: bytes, order: str) -> bytes:
@@ -139,17 +153,18 @@ def _cleared(words: NDArray[Any], stored: int, high: int, *, signed: bool) -> ND
     return np.asarray((value << kind.type(high + 1 - stored)).view(f"u{words.itemsize}"))
 
 
-def _clean_frames(dataset: Dataset, bare: Callable[[bytes], bytes]) -> None:
+def _clean_frames(dataset: Dataset, bare: Callable[[bytes], bytes | None]) -> bool:
     """Write each frame anew as one fragment, if any of them changes."""
     data = dataset.PixelData
     try:
         fragments = split_fragments(memoryview(data), _frame_count(dataset))
     except ValueError:
-        return
+        return False
     frames = [frame_bytes(memoryview(data), places) for places in fragments]
-    cleaned = [bare(frame) for frame in frames]
+    found = [bare(frame) for frame in frames]
+    cleaned = [frame if made is None else made for frame, made in zip(frames, found, strict=True)]
     if all(map(_same, frames, cleaned)):
-        return
+        return None not in found
     from pydicom.encaps import encapsulate
 
     total = sum(len(frame) + 9 for frame in cleaned)
@@ -157,6 +172,7 @@ def _clean_frames(dataset: Dataset, bare: Callable[[bytes], bytes]) -> None:
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in dataset:
             del dataset[keyword]
+    return None not in found
 
 
 def _same(frame: bytes, cleaned: bytes) -> bool:
@@ -164,18 +180,18 @@ def _same(frame: bytes, cleaned: bytes) -> bool:
     return frame in {cleaned, cleaned + b"\0"}
 
 
-def _clean_rle(dataset: Dataset) -> None:
+def _clean_rle(dataset: Dataset) -> bool:
     """Frames with something in their unused bits become uncompressed; others stay."""
     allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
     if allocated not in {8, 16, 32} or stored is None or not 0 < stored < allocated:
-        return
+        return True
     from viewers.decoder import FrameShape, decode
 
     view = memoryview(dataset.PixelData)
     try:
         fragments = split_fragments(view, _frame_count(dataset))
     except ValueError:
-        return
+        return False
     rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
     samples, codec = integer(dataset, "SamplesPerPixel") or 1, CODECS[_RLE]
     frames = []
@@ -186,10 +202,11 @@ def _clean_rle(dataset: Dataset) -> None:
     decoded = b"".join(frames)
     data = _stored_bits(dataset, decoded, "<")
     if data == decoded:
-        return
+        return True
     dataset["PixelData"].value = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OW" if allocated > 8 else "OB"
     dataset["PixelData"].is_undefined_length = False
     dataset.file_meta.TransferSyntaxUID = _EXPLICIT
     if samples > 1:
         dataset.PlanarConfiguration = 0
+    return True

@@ -161,7 +161,8 @@ def _deidentified(dataset: Dataset, policy: Policy, limits: Limits | None) -> De
     if text is not None:
         found += text.findings
     try:
-        clean_pixels(made)
+        if not clean_pixels(made):
+            found.append(finding("pixels_not_searched"))
     except PARSER_FAILURES as error:
         raise CorruptHeaderError(
             attribute="PixelData", found="unreadable", expected="DICOM PS3.5 8"

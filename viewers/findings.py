@@ -79,6 +79,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "finding.channels_left_out": "{count} further channels or planes were left out; the first is shown.",
     "finding.levels_added": "{count} levels of less detail were added, so that the slide opens quickly.",
     "finding.file_unreadable": "File {index} was left out: {reason} ({kind}).",
+    "finding.pixels_not_searched": (
+        "Pixel data of this kind was not searched for what may stand beside the pixels, "
+        "such as comments and EXIF."
+    ),
     "finding.elements_left_out": "{count} entries of the header cannot be read and were removed.",
     "finding.more_findings": "{count} more findings are not listed.",
     "finding.files_not_images": "{count} files hold no image and were left out.",

@@ -226,6 +226,24 @@ def test_jpeg_xl_without_boxes(grey, write):
     assert np.array_equal(after.frame(0).codes, CODES)
 
 
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2.4.102", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"]
+)
+def test_what_was_not_searched_is_told(grey, syntax):
+    """Video is not taken apart, and what is no frame of its kind cannot be; the reader is told."""
+    grey.file_meta.TransferSyntaxUID = syntax
+    grey.PixelData = b"no items" if syntax.endswith(".5") else encapsulate([MARK])
+    grey["PixelData"].VR, grey["PixelData"].is_undefined_length = "OB", True
+    assert "finding.pixels_not_searched" in [item.key for item in deidentify(grey, POLICY).findings]
+
+
+def test_what_was_searched_is_not_told(grey):
+    """Of plain pixels, and of a report without any, nothing needs to be said."""
+    assert "finding.pixels_not_searched" not in [item.key for item in deidentify(grey, POLICY).findings]
+    del grey.PixelData
+    assert "finding.pixels_not_searched" not in [item.key for item in deidentify(grey, POLICY).findings]
+
+
 def test_profiles_keep_colours_only():
     """Texts of a profile go, at every level; one that is none goes altogether."""
     dataset = pydicom.dcmread(TEST_FILES / "examples_rgb_color.dcm")

@@ -114,18 +114,18 @@ def _scans(data: bytes, at: int) -> bytes:
     return b"".join(kept) + (_END if at < len(data) else b"")
 
 
-def bare_jpeg(data: bytes) -> bytes:
+def bare_jpeg(data: bytes) -> bytes | None:
     """Return a JPEG or JPEG-LS of any kind without comments, application data and what follows its end.
 
-    What such segments say of the colours is said again in the shortest form; what cannot be read comes back
-    as it is.
+    What such segments say of the colours is said again in the shortest form. ``None`` when it cannot be
+    read.
 
     References
     ----------
     ISO/IEC 10918-1 B.1.1.3 (markers), ISO/IEC 10918-5 (JFIF), ISO/IEC 14495-1 (JPEG-LS).
     """
     if not data.startswith(_START):
-        return data
+        return None
     kept, at = [_START], 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -138,7 +138,7 @@ def bare_jpeg(data: bytes) -> bytes:
         segment = data[at:end]
         kept.append(_colors(segment) if marker in _TEXTS else segment)
         at = end
-    return data
+    return None
 
 
 def _colors(segment: bytes) -> bytes:
@@ -164,10 +164,10 @@ def _made(tables: list[bytes], frame: bytes, ycbcr: bool | None, scan: bytes) ->
     return JpegTile(rows, columns, components, precision, ycbcr, joined, frame, scan)
 
 
-def bare_jpeg2000(data: bytes) -> bytes:
+def bare_jpeg2000(data: bytes) -> bytes | None:
     """Return a JPEG 2000 codestream without its wrapping, comments and what follows its end.
 
-    What cannot be read comes back as it is.
+    ``None`` when it cannot be read.
 
     References
     ----------
@@ -175,12 +175,12 @@ def bare_jpeg2000(data: bytes) -> bytes:
     """
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start < 0:
-        return data
+        return None
     try:
         main, at = _without_comments(data, start + 2, b"\xff\x90")
         parts, shorter = _tile_parts(data, at)
     except struct.error:
-        return data
+        return None
     if shorter:
         # TLM repeats the lengths of tile-parts; it may be left out.
         main = [segment for segment in main if segment[:2] != b"\xff\x55"]

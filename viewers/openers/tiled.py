@@ -261,7 +261,8 @@ def clean(coding: Coding, raw: bytes) -> bytes:
         tile = read_tile(raw)
         return raw if tile is None else tile.bare()
     if coding.name == "jpeg2000":
-        return bare_jpeg2000(raw)
+        bare = bare_jpeg2000(raw)
+        return raw if bare is None else bare
     return raw
 
 
