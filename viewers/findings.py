@@ -96,7 +96,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     ),
     "finding.series_split": "The series was split by geometry and time: this is part {part} of {parts}.",
     "finding.archive_too_deep": "{count} archives stand too deep inside each other and were not opened.",
-    "finding.entry_unreadable": "Entry {index} of an archive cannot be read: {reason}.",
+    "finding.entry_unreadable": (
+        "Entry {index} of an archive is damaged, cut off or protected by a password ({reason})."
+    ),
     "finding.slices_left_out": "{count} slices cannot be decoded and were left out.",
     "finding.shutter_applied": "The file's display shutter hides part of the picture.",
     "finding.overlays_left_out": (
