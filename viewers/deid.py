@@ -26,7 +26,7 @@ from viewers.color_profile import bare_profile
 from viewers.date_shift import moved
 from viewers.deid_table import DUMMY, rules
 from viewers.display import burned_in
-from viewers.errors import CorruptHeaderError
+from viewers.errors import CorruptHeaderError, MissingDecoderError
 from viewers.findings import Finding, finding
 from viewers.kept_text import KEPT_TEXT, is_coded, stays, true_codes
 from viewers.mask import mask_outside_regions, mask_text
@@ -390,6 +390,10 @@ def _set_file_meta(made: Dataset, dataset: Dataset, work: _Work) -> None:
     instance = made.get("SOPInstanceUID") or pseudonymous_uid(work.policy, work.pseudonym)
     made.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = instance
     stated = str(old.get("TransferSyntaxUID", "")) if old else ""
+    if stated and not stated.startswith(_STANDARD_UID) and "PixelData" in made:
+        # Under any other name these pixels would be read wrongly, and under this one they cannot be checked.
+        uid = stated if _UID.fullmatch(stated) else "?"
+        raise MissingDecoderError(syntax="?", uid=uid, plugin="BiMediX2 Workstation", package="?")
     meta.TransferSyntaxUID = stated if stated.startswith(_STANDARD_UID) else "1.2.840.10008.1.2.1"
     meta.FileMetaInformationGroupLength, meta.FileMetaInformationVersion = 0, b"\0\1"
     meta.ImplementationClassUID = _IMPLEMENTATION_UID

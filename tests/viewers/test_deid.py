@@ -20,6 +20,7 @@ from pydicom.sequence import Sequence
 
 from tests.viewers.conftest import TEST_FILES
 from viewers.deid import Policy, deidentify, describe
+from viewers.errors import MissingDecoderError
 from viewers.intake import open_image
 from viewers.kept_text import CODE_TEXT, KEPT_TEXT
 
@@ -394,6 +395,15 @@ def test_grey_pixels_are_masked(ct):
     made = deidentify(ct, Policy(KEY)).dataset
     assert np.array_equal(made.pixel_array[:, :64], ct.pixel_array[:, :64])
     assert made.pixel_array[:, 64:].max() == 0
+
+
+def test_pixels_of_a_maker_are_refused(ct):
+    """Compression only its maker knows is not renamed into something it is not; a report may be."""
+    ct.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+    with pytest.raises(MissingDecoderError, match=r"1\.2\.840\.113619\.5\.2"):
+        deidentify(ct, Policy(KEY))
+    del ct.PixelData
+    assert deidentify(ct, Policy(KEY)).dataset.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
 
 
 def test_a_short_key_is_a_mistake():
