@@ -137,7 +137,7 @@ export function mountHistory(element, props, trigger, watch) {
   // --- opening ---------------------------------------------------------------------------------
 
   const openThread = (id, turn = null) => {
-    element.closest("#workbench")?.removeAttribute("data-drawer");
+    announce("drawer", { open: false });
     announce("goto", { turn });
     trigger("open", { payload: { thread: id } });
   };
@@ -145,7 +145,7 @@ export function mountHistory(element, props, trigger, watch) {
   const search = mountSearch(element, openThread, () => draw());
   drawIcons(element);
   part("new-thread").addEventListener("click", () => {
-    element.closest("#workbench")?.removeAttribute("data-drawer");
+    announce("drawer", { open: false });
     announce("new");
   });
   listen("open", ({ id }) => { openThread(id); trigger("list", { payload: {} }); });

@@ -3,6 +3,7 @@
 import { mountChat } from "./chat.js";
 import { logical } from "./direction.js";
 import { drawIcons, el } from "./dom.js";
+import { mountDrawer } from "./drawer.js";
 import { mountKeyboard, showHelp } from "./help.js";
 import { mountHistory } from "./history.js";
 import { mountViewer } from "./panel.js";
@@ -18,10 +19,7 @@ function mountHeader(element) {
   theme.addEventListener("click", () => { window.bimedix2.switchTheme(); drawTheme(); });
   drawTheme();
   mountKeyboard(switchLanguage);
-  element.querySelector(".drawer").addEventListener("click", (event) => {
-    const open = document.getElementById("workbench").toggleAttribute("data-drawer");
-    event.currentTarget.setAttribute("aria-expanded", String(open));
-  });
+  mountDrawer(element.querySelector(".drawer"));
   onLanguage(() => {
     translate(element);
     element.querySelector(".model").textContent = t("ui.model_in_use", { name: modelName() });

@@ -149,3 +149,13 @@ def test_narrow_page(open_page, ct_file, locale):
     expect(page.locator("#history .thread-open")).to_be_visible()
     page.locator("#history .thread-open").click()
     expect(page.locator("#history")).to_be_hidden()
+    drawer = page.locator("#header .drawer")
+    drawer.click()
+    expect(page.locator("#history .new-thread")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#history")).to_be_hidden()
+    expect(drawer).to_be_focused()
+    drawer.click()
+    page.mouse.click(340 if locale == "en" else 50, 800)  # beside it
+    expect(page.locator("#history")).to_be_hidden()
+    expect(drawer).to_have_attribute("aria-expanded", "false")
