@@ -393,6 +393,8 @@ def test_the_arabic_page_does_not_mirror_the_patient(opened):
         left, right = (pane.locator(f".mark.{side}").bounding_box()["x"] for side in ("left", "right"))
         assert left < right
         assert pane.locator(".mark.left").inner_text() == "R"
+    for choice in (".rates", ".projection", ".presets"):  # words, which are Arabic
+        expect(page.locator(f"#viewer {choice}")).to_have_attribute("dir", "rtl")
     boxes = [page.locator("#viewer .pane").nth(at).bounding_box()["x"] for at in (0, 1)]
     assert boxes[0] < boxes[1]
     page.locator("#viewer [data-do=single]").click()

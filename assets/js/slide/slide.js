@@ -96,7 +96,10 @@ export function mountSlide(element) {
     powers.disabled = !offered().length;
   };
 
-  const drawFindings = (shown) => findings.replaceChildren(...(shown?.findings ?? []).map((both) => el("li", {}, local(both))));
+  const drawFindings = (shown) => {
+    findings.dir = document.documentElement.dir;
+    findings.replaceChildren(...(shown?.findings ?? []).map((both) => el("li", {}, local(both))));
+  };
 
   const drawBar = () => {
     if (!isReady()) return;

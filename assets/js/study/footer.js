@@ -45,6 +45,7 @@ export function mountFooter(element, study) {
     for (const one of [play, rates]) one.hidden = count < 2;
     put(play, "aria-pressed", study.cine.playing);
     put(play.querySelector("use"), "href", `page/icons/icons.svg#${study.cine.playing ? "pause" : "play"}`);
+    for (const one of [rates, projection]) put(one, "dir", document.documentElement.dir); // the viewer itself never turns
     if (pane.image) drawRates(rateOf(pane.image, pane.geometry?.times_s));
     for (const one of [projection, thickness, millimetres]) one.hidden = !plane;
     footer.hidden = count < 2 && !plane;
