@@ -1,11 +1,13 @@
 // What is on screen, as a value: the same the server renders, the model is given and history keeps.
 
 import { describeSlide } from "./slide/words.js";
+import { t } from "./texts.js";
+import { viewer } from "./viewer.js";
 
 /** Picture of exactly what a view shows. */
 export const thumbnail = (view) => `shown/render?side=160&view=${encodeURIComponent(JSON.stringify(view))}`;
 
-/** What is shown in a few characters, the same in both languages: frame or plane, window, region; numbers of a montage. */
+/** What is shown in a few characters, of a plain picture alone in the page's language: frame or plane, window, region; numbers of a montage. */
 export function describeView(view, count = 0, slide = null) {
   if (view.montage) return `${view.montage.length} × [${(view.labels.some(Boolean) ? view.labels : view.montage.map((one) => describeView(one))).join(", ")}]`;
   if (view.slide) return describeSlide(view, slide);
@@ -14,7 +16,13 @@ export function describeView(view, count = 0, slide = null) {
   if (view.rule) parts.push("RGB");
   else if (view.window) parts.push(`W ${short(view.window.width)} C ${short(view.window.center)}`);
   if (view.region) parts.push(`${view.region.width}×${view.region.height} px`);
-  return parts.filter(Boolean).join(" · ");
+  return parts.filter(Boolean).join(" · ") || pictureOf(view);
+}
+
+/** What there is to say of a plain picture: that it is one, and its size. */
+function pictureOf({ image }) {
+  const { columns, rows } = viewer.images.get(image) ?? {};
+  return [t("ui.picture"), columns && `\u2066${columns}×${rows} px\u2069`].filter(Boolean).join(" · ");
 }
 
 /** Frame among so many, or the plane and where it lies. */

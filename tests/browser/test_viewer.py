@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from playwright.sync_api import expect
 from pydicom.data import get_testdata_file
 
-from tests.browser.conftest import upload
+from tests.browser.conftest import ask, upload
 from viewers.intake import open_image
 from viewers.view import View, render
 from viewers.window import CodeMap, VoiLut, Window, build_lut
@@ -264,3 +264,6 @@ def test_dropped_and_pasted_pictures_open(open_page):
         page.evaluate(script, [kind, base64.b64encode(buffer.getvalue()).decode()])
         expect(page.locator("#viewer .corner.start")).to_contain_text("48×32")
         assert current_view(page)["window"] is None
+    expect(page.locator("#chat .subject")).to_have_text("Picture · \u206648×32 px\u2069")
+    ask(page, "What is this?")
+    expect(page.locator("#chat .evidence-label")).to_have_text("Picture · \u206648×32 px\u2069")
