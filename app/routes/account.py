@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qs
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["routes"]
 
 _LONGEST_FORM: Final = 16 << 10
+_LONGEST_NAME: Final = 64
 _STATE_COOKIE: Final = "bimedix2-oidc"
 _STATE_SECONDS: Final = 600
 
@@ -92,7 +94,7 @@ class _Own:
             status = 429 if isinstance(error, SignInDelayedError) else 401
             if is_cover:
                 return JSONResponse({"error": wire.both(error)}, status)
-            return self._sign_in_page(request, error, status)
+            return self._sign_in_page(request, error, status, given.get("name", ""))
         answer: Response = JSONResponse({"owner": account.owner}) if is_cover else _see("../")
         await begin(self._people, request, answer, account)
         return answer
@@ -107,9 +109,15 @@ class _Own:
         return answer
 
     def _sign_in_page(
-        self, request: Request, error: AccountError | None = None, status: int = 200
+        self, request: Request, error: AccountError | None = None, status: int = 200, name: str = ""
     ) -> Response:
-        parts = {"error": _both(error) if error else "", "organisation": self._organisation()}
+        parts = {
+            "error": _both(error) if error else "",
+            "organisation": self._organisation(),
+            "name": escape(name[:_LONGEST_NAME]),
+            "onname": "" if name else "autofocus",
+            "onpassword": "autofocus" if name else "",
+        }
         return own_page("sign_in", request, self._people.settings, parts, status)
 
     def _organisation(self) -> str:

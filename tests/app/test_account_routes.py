@@ -95,14 +95,19 @@ def test_the_page_is_behind_the_sign_in(site):
 
 
 def test_failures_say_one_thing(site):
-    """Wrong, unknown and disabled look alike, down to the bytes; too many wait."""
+    """Wrong, unknown and disabled look alike, down to the bytes, and keep the name typed; too many wait."""
     site.people.accounts.set_disabled("badr", disabled=True)
     browser = site.browser()
     answers = {
-        browser.post("/account/sign-in", data={"name": name, "password": PASSWORD + extra}).text
-        for name, extra in (("amal", "x"), ("badr", ""), ("nobody", ""), ("", ""))
+        browser.post("/account/sign-in", data={"name": name, "password": PASSWORD + extra}).text.replace(
+            f'value="{name}"', "the name"
+        )
+        for name, extra in (("amal", "x"), ("badr", ""), ("nobody", ""))
     }
     assert len(answers) == 1
+    assert "the name" in answers.pop()
+    hostile = browser.post("/account/sign-in", data={"name": '"><script>', "password": "x"}).text
+    assert 'value="&quot;&gt;&lt;script&gt;"' in hostile
     for _ in range(5):
         browser.post("/account/sign-in", data={"name": "nobody", "password": "x"})
     assert browser.post("/account/sign-in", data={"name": "nobody", "password": "x"}).status_code == 429
