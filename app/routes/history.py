@@ -19,6 +19,7 @@ from app.routes.edge import answered, in_thread, json_body
 from app.routes.images import receive
 from app.ui import wire
 from app.ui.guard import OWNER
+from i18n.text import isolate_measurements
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -127,7 +128,7 @@ class _History:
         text = str(body.get("text", ""))[:_LONGEST_JUDGEMENT]
         answer = request.path_params["answer"]
         await run_in_threadpool(self._curation.judge, request.scope[OWNER], answer, reasons, text)
-        return JSONResponse({"reasons": reasons, "text": text})
+        return JSONResponse({"reasons": reasons, "text": isolate_measurements(text)})
 
     # --- out and in ---------------------------------------------------------------------------------
 

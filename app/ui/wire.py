@@ -251,7 +251,8 @@ def _answer_value(answer: Answer, texts: Mapping[str, str], judgement: Feedback 
         "translation_of": answer.translation_of,
         "grounding": answer.grounding,
         "differences": _differences(original, answer.text) if original and is_written else [],
-        "judgement": judgement and {"reasons": judgement.reasons, "text": judgement.text},
+        "judgement": judgement
+        and {"reasons": judgement.reasons, "text": isolate_measurements(judgement.text)},
     }
 
 

@@ -225,8 +225,8 @@ export function mountChat(element, props, trigger, watch) {
       const judgement = await judgeDialog(answer.judgement);
       if (!judgement) return;
       try {
-        await json(`history/answers/${answer.id}/judgement`, judgement);
-        answer.judgement = judgement.reasons.length || judgement.text ? judgement : null;
+        const kept = await json(`history/answers/${answer.id}/judgement`, judgement);
+        answer.judgement = kept.reasons.length || kept.text ? kept : null;
         redraw(turn);
       } catch (error) { failed(error); }
     },

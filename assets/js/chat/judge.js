@@ -1,6 +1,7 @@
 // What is wrong with an answer: reasons to tick and words of the reader's own.
 
 import { openDialog } from "../dialogs.js";
+import { logical } from "../direction.js";
 import { el } from "../dom.js";
 import { t } from "../texts.js";
 
@@ -10,7 +11,7 @@ const REASONS = ["wrong_side", "wrong_finding", "wrong_language", "not_grounded"
 export async function judgeDialog(judgement) {
   const boxes = REASONS.map((reason) => el("input", { type: "checkbox", value: reason, checked: judgement?.reasons.includes(reason) ?? false }));
   const area = el("textarea", { rows: 3, maxlength: 4000, dir: "auto", id: "dialog-text" });
-  area.value = judgement?.text ?? "";
+  area.value = logical(judgement?.text ?? "");
   const yes = el("button", { class: "button primary", value: "yes" }, t("ui.save"));
   const choices = el("fieldset", { class: "choices" }, el("legend", {}, t("ui.judge_title")),
     ...boxes.map((box) => el("label", { class: "check" }, box, el("span", {}, t(`ui.reason.${box.value}`)))));

@@ -110,7 +110,7 @@ export class TurnPainter {
 
   #judgement({ reasons, text }) {
     const said = reasons.map((reason) => t(`ui.reason.${reason}`)).join(language() === "ar" ? "، " : ", ");
-    return el("p", { class: "judgement" }, icon("flag"), el("span", {}, said), text ? el("span", { dir: "auto" }, ` — ${text}`) : null);
+    return el("p", { class: "judgement" }, icon("flag"), el("span", {}, said), text ? el("span", {}, " — ", el("span", { class: "judgement-words", dir: directionOf(text) }, together(text))) : null);
   }
 
   #versions(turn, count, at) {
