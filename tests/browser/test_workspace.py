@@ -40,6 +40,8 @@ def test_filters_act_without_words_and_a_failed_search_says_so(open_page):
     page.locator("#history .filter").click()
     page.locator("#history .by-feedback").select_option("any")
     expect(page.locator("#history .history-empty")).to_contain_text("Nothing was found")
+    filters, empty = (page.locator(f"#history .{one}").bounding_box() for one in ("filters", "history-empty"))
+    assert 0 <= empty["y"] - (filters["y"] + filters["height"]) < 40  # below what was asked for
     page.locator("#history .by-feedback").select_option("")
     page.locator("#history .by-since").fill("2020-01-01")
     expect(page.locator("#history .hit")).to_have_count(2)
@@ -79,6 +81,8 @@ def test_edit_and_branch_leave_the_original(open_page):
     page.keyboard.press("Control+Enter")
     expect(page.locator("#chat .bubble")).to_have_text(["Which lobe?"])
     expect(page.locator(".notice")).to_contain_text("A new conversation was begun")
+    accent = page.locator("#chat .send").evaluate("(node) => getComputedStyle(node).backgroundColor")
+    expect(page.locator(".notice")).to_have_css("border-inline-start-color", accent)  # no failure
     expect(page.locator("#chat .answer[data-state=complete]")).to_have_count(1)
     expect(page.locator("#history .thread")).to_have_count(2)
     page.locator("#history .thread-open", has_text="Which side?").click()
@@ -138,10 +142,15 @@ def test_judgement_is_kept(open_page):
     ask(page, "أي جانب؟")
     answer_tool(page, "flag").click()
     page.get_by_role("checkbox", name=TEXT("ui.reason.wrong_side", "ar")).check()
-    page.locator("dialog textarea").fill("في اليمين")
+    page.locator("dialog textarea").fill("في اليمين 3×2 cm")
     page.locator("dialog .primary").click()
-    expect(page.locator("#chat .judgement")).to_contain_text("في اليمين")
+    words = page.locator("#chat .judgement-words")
+    expect(words).to_have_text("في اليمين \u20663×2\u00a0cm\u2069")  # as it is read
     page.reload()
+    expect(words).to_have_text("في اليمين \u20663×2\u00a0cm\u2069")
+    answer_tool(page, "flag").click()
+    expect(page.locator("dialog textarea")).to_have_value("في اليمين 3×2 cm")  # as it was said
+    page.keyboard.press("Escape")
     expect(page.locator("#chat .judgement")).to_contain_text(TEXT("ui.reason.wrong_side", "ar"))
 
 
