@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from viewers.findings import Finding, finding
 from viewers.geometry import SizePx
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from viewers.headers import Common, Header
     from viewers.image import Origin
     from viewers.limits import Limits
+    from viewers.series import Instance
 
 __all__ = ["by_patient", "once", "series_of", "shared_studies"]
+
+_LONGEST_MS: Final = 3.6e6
+"""After a heartbeat; more is a mistake of the header."""
 
 
 def series_of(name: str, headers: list[Header], key: bytes, limits: Limits) -> Iterator[Series]:
@@ -56,11 +60,18 @@ def _one_series(origin: Origin, headers: list[Header], found: list[Finding], lim
         SizePx(*first.common.size),
         first.common.kind[0] == "color",
         stack,
-        tuple(header.instance for header in headers),
+        tuple(_watched(header) if stack.is_one_place() else header.instance for header in headers),
         tuple(found),
         limits,
         origin,
     )
+
+
+def _watched(header: Header) -> Instance:
+    """Image of a place that was watched, with its time."""
+    _, _, trigger, _ = header.time or ((),) * 4
+    known = len(trigger) == 1 and abs(trigger[0]) < _LONGEST_MS
+    return replace(header.instance, begins_s=trigger[0] / 1000) if known else header.instance
 
 
 def once(headers: Sequence[Header]) -> list[Header]:

@@ -7,6 +7,7 @@ kept to itself. Its frames are read one at a time, so that a series needs no mor
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +66,8 @@ class Instance:
     file: SourceFile = field(repr=False, compare=False)
     presentations: tuple[tuple[Presentation, ...], ...] = field(default=(), repr=False)
     """How presentation states show each frame; empty when none does."""
+    begins_s: float | None = None
+    """When it was taken after the heartbeat; only of images that follow each other at one place."""
 
     def open(self, limits: Limits | None = None, key: bytes | None = None) -> Image:
         """Open this file alone, while others are still read.
@@ -97,7 +100,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Images of one scan with the same size, kind, orientation and time.
+    """Images of one scan with the same size, kind and orientation: of one time, or of one place through time.
 
     ``id`` is a keyed pseudonym of the series' UID and of the part of it this is.
     """
@@ -291,11 +294,13 @@ class SliceFrames:
         if numbers:
             noticed.append(finding("presentations", count=len(numbers)))
         planes = tuple(self.instances[index].plane for index in places)
+        times = [self.instances[index].begins_s for index in places]
         codes = [facts.stored_codes for facts in chosen]
         return replace(
             chosen[0],
             frames=displays,
             planes=planes if any(plane is not None for plane in planes) else (),
+            times_s=_from_first(times),
             stored_codes=(min(low for low, _ in codes), max(high for _, high in codes)),
             findings=tuple(dict.fromkeys((*more, *noticed))),
         )
@@ -342,6 +347,15 @@ class SliceFrames:
         if not fresh and file.skimmed is not None:
             self._known[file.shared] = made
         return made
+
+
+def _from_first(times: list[float | None]) -> tuple[float, ...]:
+    """Seconds from the first time; empty unless all are known and each is after the one before."""
+    known = [time for time in times if time is not None]
+    rising = all(before < after for before, after in pairwise(known))
+    if len(known) < max(len(times), 2) or not rising:
+        return ()
+    return tuple(round(time - known[0], 6) for time in known)
 
 
 def _whole(path: Path, limits: Limits) -> bytes:

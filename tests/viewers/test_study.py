@@ -176,6 +176,8 @@ def test_a_place_that_is_watched_is_one_series(tmp_path, read):
     series = only(read(tmp_path / "in")[1])
     assert [instance.index for instance in series.instances] == [5, 4, 3, 2, 1]
     assert series.findings == ()
+    image = load(series.keep(tmp_path / "kept"))
+    assert image.describes.times_s == pytest.approx((0, 0.04, 0.08, 0.12, 0.16))
     with pytest.raises(TooFewSlicesError):
         series.stack.check()
 
