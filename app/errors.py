@@ -42,6 +42,7 @@ import logging
 import secrets
 from typing import ClassVar
 
+from app.finding_text import values_in_words
 from engine.errors import EngineError
 from i18n.catalogue import Catalogue
 from viewers.errors import ViewerError
@@ -365,7 +366,9 @@ def user_text(error: BaseException, locale: str) -> str:
     catalogue = Catalogue()
     if isinstance(error, EngineError | ViewerError | AppError):
         try:
-            return catalogue.text(error.key, locale, **error.values)
+            viewers = isinstance(error, ViewerError)
+            values = values_in_words(error.values, locale) if viewers else error.values
+            return catalogue.text(error.key, locale, **values)
         except LookupError as missing:  # a class without its sentence must not hide the error itself
             error.add_note(str(missing))
     reference = secrets.token_hex(4)

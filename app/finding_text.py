@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from i18n.catalogue import Catalogue
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["finding_text", "values_in_words"]
 
+_SAID: Final = frozenset({"attribute", "expected", "found", "part", "quantity", "reason"})
+"""Values the viewers fill with words of their own; others are numbers, or names of files."""
+_NO_WORD: Final = re.compile(r"[^a-z0-9]+")
+
 
 def finding_text(found: Finding, language: str) -> str:
     """Return a finding's sentence."""
@@ -20,12 +25,22 @@ def finding_text(found: Finding, language: str) -> str:
 
 
 def values_in_words(values: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """Replace a reason that is an error's key by a few words; what has none stays as it is."""
-    reason = str(values.get("reason", ""))
-    if not reason.startswith("viewers."):
-        return dict(values)
+    """Put values that are an error's key, or words of the viewers, into the reader's language.
+
+    What has no words in the catalogue (numbers, names of codecs and attributes) stays as it is.
+    """
+    return {
+        name: _in_words(value, language) if name in _SAID and isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def _in_words(value: str, language: str) -> str:
+    if value.startswith("viewers."):
+        key = f"left_out.{value.removeprefix('viewers.')}"
+    else:
+        key = f"words.{_NO_WORD.sub('_', value.lower()).strip('_')}"
     try:
-        words = Catalogue().text(f"left_out.{reason.removeprefix('viewers.')}", language)
+        return Catalogue().text(key, language)
     except LookupError:
-        return dict(values)
-    return {**values, "reason": words}
+        return value

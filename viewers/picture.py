@@ -141,7 +141,8 @@ def _described(picture: Pillow.Image, limits: Limits) -> tuple[str, int]:
             quantity="pixels per frame", found=width * height, limit=limits.pixels_per_frame
         )
     if picture.mode not in _GREY_8 | _GREY_16 | _COLOR:
-        raise UnsupportedImageError(found=picture.mode, expected=_EXPECTED)
+        found = "float 32 bit" if picture.mode == "F" else picture.mode
+        raise UnsupportedImageError(found=found, expected=_EXPECTED)
     return picture.mode, 16 if picture.mode in _GREY_16 else 8
 
 

@@ -57,10 +57,11 @@ def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None)
         try:
             slide: Slide = opener.open_source(source, limits)
         except UnsupportedImageError as error:
-            # A kind of TIFF one opener does not read may be one for the next; the first says why best.
-            refused = refused or error
+            # A kind of TIFF one opener does not read may be one for the next; the first says why best, unless
+            # it only left a picture to the next.
+            refused = error if _left_on(refused) else refused
         except OpenError as error:
-            if refused is None or name != OPENERS[-1]:
+            if refused is None or _left_on(refused) or name != OPENERS[-1]:
                 raise
             # That a slide is no picture either says less than why it is no slide.
             raise refused from error
@@ -71,6 +72,10 @@ def open_slide(given: Path | str | Sequence[Path], limits: Limits | None = None)
 
         raise NotASlideError(found=kind_of(source.paths[0]), expected=slide_kind())
     raise refused or NotAnImageError(found=source.sniffed)
+
+
+def _left_on(refused: UnsupportedImageError | None) -> bool:
+    return refused is None or refused.values.get("found") == "strips"
 
 
 def is_slide(given: Path | str | Sequence[Path], limits: Limits | None = None) -> bool:

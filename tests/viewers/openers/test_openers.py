@@ -428,6 +428,15 @@ def test_numbers_that_are_no_shades(kind, tmp_path):
         open_slide(path)
 
 
+def test_pictures_in_strips_say_what_they_are(tmp_path):
+    """Of a picture that is only left to the next opener that one says why it is not shown."""
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 30), np.float32), photometric="minisblack")
+    with pytest.raises(UnsupportedImageError, match="found float 32 bit"):
+        open_slide(tmp_path / "a.tif")
+
+
 def test_further_channels_are_told_of(tmp_path):
     """Of several channels the first is shown, and the others are counted."""
     import tifffile
