@@ -51,6 +51,10 @@ _LONGEST_PAUSE_S = 86400.0
 _LONGEST_COUNT = 12
 """Digits of a count of tokens; what is longer is none."""
 _LONGEST_LINE = 1 << 20
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
+"""A carriage return at the end of a piece may be the half of a pair."""
+_MARK = b"\xef\xbb\xbf"
+_MOST_REASONS = 4
 """Bytes of a line, characters of an event; servers that send log-probabilities stay far below."""
 _REASONS: dict[str, FinishReason] = {"stop": "complete", "length": "length"}
 _LIMIT = re.compile(
@@ -135,6 +139,7 @@ class EventLines:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[str] = []
+        self._begun = False
 
     def feed(self, piece: bytes) -> Iterator[str]:
         """Take bytes; yields the data of each event they complete.
@@ -145,11 +150,15 @@ class EventLines:
             If a line or an event is longer than any answer's.
         """
         self._rest += piece
-        *lines, self._rest = self._rest.split(b"\n")
+        if not self._begun:
+            if _MARK.startswith(self._rest):  # of the byte order, which may come in pieces
+                return
+            self._begun, self._rest = True, self._rest.removeprefix(_MARK)
+        *lines, self._rest = _LINE_END.split(self._rest)
         if len(self._rest) > _LONGEST_LINE or sum(map(len, self._data)) > _LONGEST_LINE:
             raise OverflowError(f"more than {_LONGEST_LINE} characters without an end")
         for line in lines:
-            yield from self._line(line.removesuffix(b"\r"))
+            yield from self._line(line)
 
     def end(self) -> Iterator[str]:
         """Take the end of the response as the end of its last line and event."""
@@ -192,6 +201,8 @@ def read_chunk(data: str, server: str) -> Chunk:
         return Chunk(error=error_text(data))
     try:
         value = json.loads(data)
+        if value.get("error") or (value.get("object") == "error" and "choices" not in value):
+            return Chunk(error=error_text(data))
         choices = value["choices"]
         choice = choices[0] if choices else {}
         text = (choice.get("delta") or {}).get("content") or ""
@@ -233,7 +244,10 @@ class Pairs:
 
 
 def error_text(body: str) -> str:
-    """Find the sentence in an error's body, whatever shape the server gave it; at most 300 characters."""
+    """Find the sentence in an error's body, whatever shape the server gave it; at most 300 characters.
+
+    Some servers repeat the request in their errors: of an object only its sentences are taken.
+    """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -241,9 +255,23 @@ def error_text(body: str) -> str:
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(key):
             value = value[key]
-    if isinstance(value, dict):
-        value = value.get("message") or json.dumps(value)
-    return " ".join(str(value).split())[:300].rstrip(". ") or "no reason given"
+    said = "; ".join(_sentences(value))
+    # half a sign, or the end of a string to others, can be neither stored nor shown
+    said = said.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    return " ".join(said.split())[:300].rstrip(". ") or "no reason given"
+
+
+def _sentences(value: Any) -> Iterator[str]:
+    """Strings that say what went wrong: the value itself, or what objects call a message."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value[:_MOST_REASONS]:
+            yield from _sentences(one)
+    elif isinstance(value, dict):
+        yield from (value[name] for name in ("message", "msg", "reason") if isinstance(value.get(name), str))
+    elif value is not None:
+        yield str(value)
 
 
 def model_is_missing(status: int, body: str) -> bool:

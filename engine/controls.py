@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["Controls", "Place"]
+__all__ = ["Controls", "Place", "text_encoder"]
 
 Place = Literal["first", "later", "inside"]
 """Where a text stands: at the beginning, behind a control token, or behind other text."""
@@ -97,6 +97,22 @@ class Controls:
             at += len(part)
         marks = [any(start < b and end > a for a, b in places) for start, end in encoding.offsets]
         return list(encoding.ids), marks
+
+
+def text_encoder(tokenizer: Tokenizer) -> Tokenizer:
+    """Copy a tokenizer that takes typed control tokens, such as ``<image>``, for the text they are.
+
+    Special tokens can be switched off by themselves; one in brackets that its file does not call special
+    would still be found in what somebody typed.
+    """
+    from tokenizers import Tokenizer as _Tokenizer
+
+    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    found = False
+    for entry in content["added_tokens"]:
+        if not entry["special"] and _BRACKETED.fullmatch(entry["content"]):
+            entry["special"] = found = True
+    return _plain(_Tokenizer.from_str(json.dumps(content) if found else tokenizer.to_str()))
 
 
 def _plain(tokenizer: Tokenizer) -> Tokenizer:

@@ -106,7 +106,8 @@ def measure(
     Returns
     -------
     ImageDependence or None
-        ``None`` when stopped, or when the conversation has no image or the answer no text.
+        ``None`` when stopped, when the conversation has no image or the answer no text, or where a
+        likelihood is no finite number.
     """
     if not is_measurable(messages):
         return None
@@ -118,6 +119,8 @@ def measure(
     differences = [with_image - without for (_, with_image), (_, without) in zip(seen, blind, strict=True)][
         :-1
     ]
+    if not differences or not np.isfinite(differences).all():
+        return None
     starts = [len(scorer.text_of(ids[:position])) for position in range(len(ids))]
     return dependence(scorer.text_of(ids), starts, differences)
 

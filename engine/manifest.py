@@ -45,7 +45,7 @@ class Manifest:
         copy = self._folder / name
         return (
             entry is not None
-            and entry["source_state"] == _state_of(source)
+            and entry.get("source_state") == _state_of(source)
             and copy.is_file()
             and file_sha256(copy) == entry["sha256"]
         )

@@ -49,6 +49,8 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md",
 MANIFESTS = ("SHA256SUMS", "conversion.json")
 """Files that name the SHA-256 of the others: ``sha256sum``'s own, and what converting writes."""
 _BLOCK = 4 * 1024 * 1024
+_SOURCES = ".copied-from"
+"""In an unfinished copy: size and time of the mirror's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def copy_from_mirror(mirror: Path, folder: Path, progress: Callable[[int, int], 
     total = sum(file.stat().st_size for file in names)
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
+    _drop_other_sources(partial, names)
     present = sum(file.stat().st_size for file in partial.iterdir())
     free = shutil.disk_usage(partial).free
     if free < total - present:
@@ -181,9 +184,31 @@ def copy_from_mirror(mirror: Path, folder: Path, progress: Callable[[int, int], 
             done += count
             if progress is not None:
                 progress(done, total)
-    _refuse_damage(partial)
+    try:
+        _refuse_damage(partial)
+    except DamagedCheckpointError:
+        # what is damaged is fetched anew by the next run
+        for finding in verify(partial):
+            if finding.problem:
+                (partial / finding.name).unlink(missing_ok=True)
+        raise
+    (partial / _SOURCES).unlink()
     partial.rename(folder)
     return folder
+
+
+def _drop_other_sources(partial: Path, names: list[Path]) -> None:
+    """Delete what an earlier run copied of files that are others now, and note what this run copies."""
+    states = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in names}
+    notes = partial / _SOURCES
+    try:
+        earlier = json.loads(notes.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        earlier = {}
+    for file in list(partial.iterdir()):
+        if file != notes and (file.name not in states or earlier.get(file.name) != states[file.name]):
+            file.unlink()
+    notes.write_text(json.dumps(states), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> Iterator[int]:

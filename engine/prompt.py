@@ -112,14 +112,12 @@ class PromptRenderer:
     ) -> None:
         from tokenizers import Tokenizer as _Tokenizer
 
-        from engine.controls import Controls
+        from engine.controls import Controls, text_encoder
 
         self.profile = profile
         self._image_length = image_length
         self._tokenizer = _Tokenizer.from_str(tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True  # typed control tokens stay text
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._encoder = text_encoder(tokenizer)
         self.controls = Controls(tokenizer) if profile.layout == "template" else None
         """What tells control tokens from text, for a layout that writes both."""
         missing = [name for name in CONTROL_TOKENS.get(profile.layout, ()) if self._id(name) is None]
@@ -155,8 +153,8 @@ class PromptRenderer:
 
     def opening(self) -> list[int]:
         """Ids the tokenizer itself puts before a text, e.g. ``<s>``; most have one or none."""
-        bare = self._tokenizer.encode("x", add_special_tokens=False).ids
-        dressed = self._tokenizer.encode("x", add_special_tokens=True).ids
+        bare = self._encoder.encode("x", add_special_tokens=False).ids
+        dressed = self._encoder.encode("x", add_special_tokens=True).ids
         return list(dressed[: len(dressed) - len(bare)]) if dressed[-1:] == bare[-1:] else []
 
     def swallows_blanks(self, token: str) -> bool:
@@ -168,7 +166,7 @@ class PromptRenderer:
 
     def encode(self, text: str) -> list[int]:
         """Encode plain text; nothing in it becomes a control token."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self._encoder.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens left out."""

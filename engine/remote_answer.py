@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Question"]
 
 _FAREWELL_S = 5.0
+_TICK_S = 0.05
 """Wait for the counts after the end of an answer."""
 _SMALLEST_ANSWER = 32
 _LONGEST_TOKEN = 128
@@ -120,15 +121,17 @@ class Question:
                 pass
             case _:
                 return None
-        return pause_s if pause_s <= limits.patience_s else None
+        left_s = self._left_s()
+        return pause_s if pause_s <= limits.patience_s and (left_s is None or pause_s < left_s) else None
 
     async def _ask(self) -> None:
         # drawing the PNGs would hold up the other answers of this loop
         body = await asyncio.to_thread(self._body)
         self._sent = time.monotonic()
         limits, allowed_s = self._server.limits, self._server.limits.first_token_s
-        wanted_s = self._options.first_token_limit_s
-        allowed_s = allowed_s if wanted_s is None else min(allowed_s, wanted_s)
+        left_s = self._left_s()
+        is_ours = left_s is not None and left_s <= allowed_s
+        allowed_s = allowed_s if left_s is None else min(allowed_s, left_s)
         try:
             async with asyncio.timeout(allowed_s) as clock, self._posted(body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -138,8 +141,12 @@ class Question:
             if self._answer.reason is not None:  # only the counts are missing
                 self._inbox.put(self._finished(self._answer))
                 return
-            if not self.began and allowed_s == wanted_s:
+            if not self.began and is_ours:
                 self._inbox.put(self._finished(_Answer(reason="time_limit")))
+                return
+            if self._answer.has_lasted(self._options.time_limit_s):
+                self._answer.reason = "time_limit"
+                self._inbox.put(self._finished(self._answer))
                 return
             seconds = limits.between_tokens_s if self.began else limits.first_token_s
             raise ServerSilentError(server=self._server.name, seconds=round(seconds)) from error
@@ -147,6 +154,11 @@ class Question:
             if self.began:
                 raise self._server.odd(f"an end in mid-answer ({error!r})") from error
             raise self._server.unreachable(error) from error
+
+    def _left_s(self) -> float | None:
+        """Seconds until the first piece has to be there, whatever number of tries they are for."""
+        limit_s = self._options.first_token_limit_s
+        return None if limit_s is None else max(0.0, limit_s - (time.monotonic() - self._arrived))
 
     def _body(self) -> bytes:
         body = request_body(self._server.model, self._messages, self._options)
@@ -202,6 +214,9 @@ class Question:
                     break
                 if text or chunk.reason:
                     wait_s = _FAREWELL_S if answer.reason else self._server.limits.between_tokens_s
+                    if answer.reason is None and answer.first is not None and self._options.time_limit_s:
+                        ends_in_s = answer.first + self._options.time_limit_s - time.monotonic()
+                        wait_s = min(wait_s, max(ends_in_s, 0.0))
                     clock.reschedule(asyncio.get_running_loop().time() + wait_s)
         if answer.reason is None:
             raise self._server.odd("an end of the stream without a reason", "a finish reason")
@@ -257,6 +272,12 @@ class _Answer:
             self.characters += len(text)
             self.first = self.first or time.monotonic()
         return text
+
+    def has_lasted(self, limit_s: float | None) -> bool:
+        """Tell whether an answer without an end has taken its time, but for a tick of the clock."""
+        if limit_s is None or self.first is None or self.reason is not None:
+            return False
+        return time.monotonic() - self.first >= limit_s - _TICK_S
 
     def is_over(self, chunk: Chunk, options: GenerationOptions) -> bool:
         """Tell whether nothing more is wanted; a stream that says only that it is done is complete."""

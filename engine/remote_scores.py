@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ async def prompt_length(server: Server, question: Sequence[Message]) -> int:
     """
     counted = await _completion(server, question, {})
     if isinstance(counted, _Refusal):
-        raise UnscoredError(f"the server refused the question: {error_text(counted.body)}")
+        # its words may repeat the question's, and this text is logged
+        raise UnscoredError(f"the server refused the question (HTTP {counted.status})")
     return _number(counted)
 
 
@@ -222,6 +224,9 @@ def _entry(entry: Any) -> tuple[float, str]:
     """Log-probability and text of the token that stands there."""
     try:
         chosen = next(iter(entry.values()))
-        return float(chosen["logprob"]), str(chosen.get("decoded_token") or "")
+        score, text = float(chosen["logprob"]), str(chosen.get("decoded_token") or "")
     except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise NoScoresError("the server's log-probabilities cannot be read") from error
+    if not math.isfinite(score):
+        raise UnscoredError("one of the server's log-probabilities is no number")
+    return score, text

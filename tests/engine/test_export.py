@@ -180,6 +180,25 @@ def test_an_interrupted_run_goes_on_with_the_next_file(
         assert file_sha256(tmp_path / "model" / file.name) == file_sha256(file), file.name
 
 
+def test_a_run_that_died_before_its_last_step_goes_on(
+    original: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is written and the folder has not its name yet: the next run ends well."""
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            convert(original, tmp_path / "model")
+
+    made = convert(original, tmp_path / "model").folder
+
+    for file in converted.iterdir():
+        assert file_sha256(made / file.name) == file_sha256(file), file.name
+
+
 def test_a_copy_that_changed_meanwhile_is_made_again(original: Path, tmp_path: Path) -> None:
     """A half-written or altered file of an interrupted run is not trusted."""
     whole = convert(original, tmp_path / "model").folder

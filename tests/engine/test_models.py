@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from pathlib import Path
 
@@ -68,9 +69,8 @@ def test_programs_and_pickles_stay_behind(mirror: Path, tmp_path: Path) -> None:
 def test_a_copy_that_broke_off_goes_on(mirror: Path, tmp_path: Path) -> None:
     """What an interrupted run left is not copied again; nothing stood at the destination meanwhile."""
     partial = tmp_path / "here.partial"
-    partial.mkdir()
     first, second = sorted(file.name for file in mirror.glob("*.safetensors"))[:2]
-    (partial / first).write_bytes((mirror / first).read_bytes())
+    break_off(mirror, partial, second)
     (partial / second).write_bytes((mirror / second).read_bytes()[:1000])
     untouched = (partial / first).stat().st_mtime_ns
 
@@ -78,6 +78,55 @@ def test_a_copy_that_broke_off_goes_on(mirror: Path, tmp_path: Path) -> None:
 
     assert (folder / second).read_bytes() == (mirror / second).read_bytes()
     assert (folder / first).stat().st_mtime_ns == untouched
+    assert {file.name for file in folder.iterdir()} == {file.name for file in mirror.iterdir()}
+
+
+def break_off(mirror: Path, partial: Path, name: str) -> None:
+    """Copy until a file is there, then be interrupted."""
+
+    def progress(_done: int, _total: int) -> None:
+        if (partial / name).exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_from_mirror(mirror, partial.with_suffix(""), progress)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_mirror_that_changed_meanwhile_is_copied_anew(
+    mirror: Path, tmp_path: Path, *, listed: bool
+) -> None:
+    """Half a file of another upload is not gone on with, whether or not the mirror lists its hashes."""
+    partial = tmp_path / "here.partial"
+    break_off(mirror, partial, SHARD)
+    data = bytearray((mirror / SHARD).read_bytes())
+    (partial / SHARD).write_bytes(data[:-500])
+    data[-2000:] = bytes(2000)
+    (mirror / SHARD).write_bytes(data)
+    sums = mirror / "SHA256SUMS"
+    if listed:
+        lines = [line for line in sums.read_text().splitlines(keepends=True) if SHARD not in line]
+        sums.write_text("".join(lines) + f"{hashlib.sha256(data).hexdigest()}  {SHARD}\n")
+    else:
+        sums.unlink()
+
+    folder = copy_from_mirror(mirror, tmp_path / "here")
+
+    assert (folder / SHARD).read_bytes() == bytes(data)
+
+
+def test_what_arrived_damaged_is_fetched_anew(mirror: Path, tmp_path: Path) -> None:
+    """The next run does not stumble over what the one before it left."""
+    whole = (mirror / SHARD).read_bytes()
+    state = (mirror / SHARD).stat()
+    (mirror / SHARD).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(mirror / SHARD, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(DamagedCheckpointError):
+        copy_from_mirror(mirror, tmp_path / "here")
+    (mirror / SHARD).write_bytes(whole)
+    os.utime(mirror / SHARD, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+    assert (copy_from_mirror(mirror, tmp_path / "here") / SHARD).read_bytes() == whole
 
 
 def test_a_copy_with_other_bytes_is_refused(mirror: Path, tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.checkpoint import LoadOptions, load
 from engine.errors import ConversationShapeError, MissingTokenizerError, PromptTooLongError
 from engine.messages import Message
 from engine.prompt import SYSTEM_TEXT, PromptProfile, PromptRenderer
-from tests.engine.tiny import CONTROL_TOKENS, build_tokenizer, random_image
+from tests.engine.tiny import CONTROL_TOKENS, build_checkpoint, build_tokenizer, random_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 TOKENIZER = build_tokenizer()
 IMAGE_ID = TOKENIZER.token_to_id("<image>")
@@ -193,3 +196,23 @@ def test_a_tokenizer_without_the_control_tokens_is_refused() -> None:
 
     with pytest.raises(MissingTokenizerError, match=r"start_header_id"):
         PromptRenderer(Tokenizer(models.BPE()), PromptProfile(IMAGE_ID, 4, 512))
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_typed_image_token_is_text_whatever_the_tokenizer_calls_it(
+    tmp_path: Path, *, special: bool
+) -> None:
+    """Folders list ``<image>`` as special or not; what somebody typed is neither."""
+    folder = build_checkpoint(tmp_path / "model")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for entry in content["added_tokens"]:
+        if entry["content"] == "<image>":
+            entry["special"] = special
+    path.write_text(json.dumps(content), encoding="utf-8")
+    renderer = load(folder, LoadOptions(device="cpu", dtype="float32")).renderer
+
+    rendered = renderer.render([Message.of("user", "what is <image> and <|eot_id|>?")])
+
+    assert renderer.profile.image_token_id not in rendered.ids
+    assert renderer.encode("<image>") != [renderer.profile.image_token_id]

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from engine import remote_answer
 from engine.backend import backend_class
-from engine.chat_protocol import EventLines, context_exceeded, retry_after_s
+from engine.chat_protocol import EventLines, context_exceeded, error_text, retry_after_s
 from engine.errors import (
     ConversationShapeError,
     EngineError,
@@ -624,6 +624,29 @@ def test_the_time_limit_cuts_the_answer(server: FakeServer) -> None:
     assert server.cut.wait(5)
 
 
+@pytest.mark.parametrize("then", [[3.0], [part for _ in range(60) for part in (b": wait\n\n", 0.05)]])
+def test_the_time_limit_holds_while_the_server_is_silent(
+    server: FakeServer, then: list[bytes | float]
+) -> None:
+    """After its first piece nothing comes, or comments only: the text is kept and the reason is the limit."""
+    server.replies.append(Reply([piece("begun "), *then]))
+    with opened(server) as backend:
+        events = list(backend.stream(QUESTION, GenerationOptions(time_limit_s=0.4)))
+
+    assert said(events) == "begun "
+    assert events[-1].reason == "time_limit"
+
+
+def test_tries_share_the_limit_of_the_first_token(server: FakeServer) -> None:
+    """A server that fails slowly does not get the whole limit with each try; its failure may come first."""
+    server.replies += [Reply(status=503, pause_s=0.4)] * 3
+    with opened(server) as backend, suppress(ServerFailedError):
+        events = list(backend.stream(QUESTION, GenerationOptions(first_token_limit_s=0.6)))
+        assert events[-1].reason == "time_limit"
+
+    assert len(server.bodies) <= 2
+
+
 def test_a_limit_of_the_first_token_is_an_end_and_no_error(server: FakeServer) -> None:
     """The server is told by the closed connection; its own patience is longer."""
     server.replies.append(Reply([part for _ in range(100) for part in (b": wait\n\n", 0.05)]))
@@ -842,3 +865,42 @@ def spoken_folder(speaking_folder: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_registry_leads_here() -> None:
     """The name of the backend in the settings."""
     assert backend_class("remote") is RemoteBackend
+
+
+# --- odd servers ---
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_lines_may_end_and_begin_as_the_standard_allows(end: bytes, size: int) -> None:
+    """With any of three ends, after a mark of the byte order, wherever the pieces are cut."""
+    stream = b"\xef\xbb\xbf" + end.join([b"data: a", b"data: b", b"", b": note", b"data: c", b"", b""])
+    lines, found = EventLines(), []
+    for at in range(0, len(stream), size):
+        found += lines.feed(stream[at : at + size])
+    found += lines.end()
+
+    assert found == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'data: {"object": "error", "message": "out of memory", "code": 500}\n\n',
+        b'data: {"id": "x", "error": {"message": "out of memory"}}\n\n',
+    ],
+)
+def test_errors_in_the_stream_are_known_in_every_shape(server: FakeServer, sent: bytes) -> None:
+    """Before the first piece they are tried again, in mid-answer told with the server's words."""
+    assert said(answered(server, Reply([sent]), ANSWER)) == "نعم، يسار."
+    with pytest.raises(ServerFailedError, match="out of memory"):
+        answered(server, Reply([piece("a"), sent]))
+
+
+def test_what_a_server_says_of_an_error_can_be_stored_and_repeats_no_question() -> None:
+    """No half of a sign, no zero, and of an object its sentences only."""
+    assert error_text('{"error": {"message": "bad \\ud83d \\u0000 sign"}}') == "bad ? sign"
+    echoed = {"detail": [{"type": "extra", "msg": "not permitted", "input": "Amina's lung"}]}
+    assert error_text(json.dumps(echoed)) == "not permitted"
+    assert error_text('{"error": {"input": "Amina\'s lung"}}') == "no reason given"
+    assert error_text("plain words") == "plain words"

@@ -187,3 +187,11 @@ def test_tokens_are_laid_over_the_text() -> None:
         answer_scores(value("right"), "The left", 1)
     with pytest.raises(NoScoresError):
         answer_scores(value("left"), "left", 9)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("-inf"), float("inf")])
+def test_a_likelihood_that_is_no_number_measures_nothing(score: float) -> None:
+    """Neither the meter nor an export could write it down."""
+    listed = [None, {"1": {"logprob": score, "decoded_token": "left"}}]
+    with pytest.raises(UnscoredError, match="no number"):
+        answer_scores({"prompt_logprobs": listed, "usage": {"prompt_tokens": 2}}, "left", 1)
