@@ -7,6 +7,7 @@ record of who did what. It knows nothing of pages or HTTP, and nothing of the mo
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from viewers.errors import ViewerError
 from viewers.store import keep, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -233,32 +234,47 @@ class CurationService:
             If the file is not one that :meth:`export` wrote, or was changed. Nothing is taken in then.
         """
         check_quota(self._settings, self._store, owner)
-        kept: list[str] = []
+        desk = self._settings.uploads_folder / f"taken-in-{new_id()}"
+        made: list[Path] = []
 
         def keep_image(folder: Path) -> tuple[str, str]:
-            digest, label = self._keep(folder)
-            kept.append(digest)
-            return digest, label
+            place, label = self._keep(folder, desk)
+            made.append(place)
+            return place.name, label
 
+        try:
+            return self._store.import_thread(owner, file, keep_image, together=self._put_together(made))
+        finally:
+            shutil.rmtree(desk, ignore_errors=True)
+
+    @contextmanager
+    def _put_together(self, made: Sequence[Path]) -> Iterator[None]:
+        """Put prepared pixels into place, and keep them only if their record comes too.
+
+        Reading, checking and writing them anew was done before: everybody who opens or deletes an image
+        waits for what happens here.
+        """
         with self._files:
             try:
-                return self._store.import_thread(owner, file, keep_image)
+                for place in dict.fromkeys(made):
+                    put_pixels(self._settings, place)
+                yield
             except BaseException:
-                for digest in self._store.unowned(kept):
+                for digest in self._store.unowned([place.name for place in made]):
                     shutil.rmtree(self._settings.images_folder / digest, ignore_errors=True)
                 raise
 
-    def _keep(self, folder: Path) -> tuple[str, str]:
-        """Keep an unpacked image under a digest of its content."""
+    def _keep(self, folder: Path, desk: Path) -> tuple[Path, str]:
+        """Write an unpacked image anew below ``desk``, named by a digest of its content."""
         if (folder / "slide.json").is_file():
-            return self._keep_slide(folder)
+            return self._keep_slide(folder, desk)
         if (folder / "image.json").stat().st_size > _LARGEST_RECORD:
             raise ArchiveError(found="an image with too long a description", expected="one as exported")
         try:
             image = load(folder)
             frames = (image.frame(index) for index in range(image.frame_count))
             made = keep(
-                self._settings.uploads_folder,
+                desk,
                 frames,
                 image.size,
                 lambda: image.describes,
@@ -266,15 +282,12 @@ class CurationService:
             )
         except (ViewerError, ValueError) as error:
             raise ArchiveError(found="an image that cannot be opened", expected="one as exported") from error
-        put_pixels(self._settings, made)
-        shutil.rmtree(made, ignore_errors=True)
-        return made.name, self._label(image)
+        return made, self._label(image)
 
-    def _keep_slide(self, folder: Path) -> tuple[str, str]:
+    def _keep_slide(self, folder: Path, desk: Path) -> tuple[Path, str]:
+        desk.mkdir(mode=0o700, exist_ok=True)
         try:
-            made = self._slides.adopt(folder, self._settings.uploads_folder)
+            made = self._slides.adopt(folder, desk)
         except ViewerError as error:
             raise ArchiveError(found="a slide that cannot be opened", expected="one as exported") from error
-        put_pixels(self._settings, made)
-        shutil.rmtree(made, ignore_errors=True)
-        return made.name, "SM"
+        return made, "SM"

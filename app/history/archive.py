@@ -15,28 +15,22 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from sqlalchemy import insert, select, update
-
 from app.encryption.keyring import key_of
 from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError
-from app.history import indexing, rows
+from app.history import rows, taking_in
 from app.history.archive_schema import checked
 from app.history.audit import append
-from app.history.lines import LONGEST_TITLE, one_line, storable
-from app.history.models import answers, feedback, images, tags, threads
-from app.history.records import StoredView
 from app.history.seals import thread_seals
 from viewers.sealed import is_there, open_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from sqlalchemy import Connection
+    from contextlib import AbstractContextManager
 
     from app.history.database import Database
     from app.history.records import Answer, Feedback, Thread, Turn
@@ -64,6 +58,9 @@ class ArchiveLimits:
     image_bytes: int = 4 << 30
     """All images together; a CT of 2,000 slices is 1 GiB."""
     images: int = 1000
+    questions: int = 5_000
+    answers: int = 10_000
+    """More than a conversation comes to in years: ten a day are a page nobody can read to its end."""
 
 
 class Archiving:
@@ -123,6 +120,7 @@ class Archiving:
         file: Path,
         keep_image: Callable[[Path], tuple[str, str]],
         limits: ArchiveLimits = ArchiveLimits(),
+        together: AbstractContextManager[object] | None = None,
     ) -> str:
         """Take a conversation in as a new one of this owner; nothing is taken in unless everything is.
 
@@ -131,6 +129,8 @@ class Archiving:
         keep_image : callable
             Given a folder with the files of one untrusted image: checks it, keeps a copy, and returns
             the digest it is kept under, which must follow from its content, and a neutral label.
+        together : context manager, optional
+            Entered when everything was read and checked, and left when it is stored.
 
         Returns
         -------
@@ -150,8 +150,9 @@ class Archiving:
                 record = _read_record(archive, limits)
                 digests = _unpack_images(archive, record["images"], unpacked, limits)
             kept = {digest: keep_image(folder) for digest, folder in digests.items()}
-            with self._database.write() as connection:
-                thread_id = _insert(connection, owner, record, kept)
+            made = taking_in.prepared(owner, record["thread"], kept)
+            with together or nullcontext(), self._database.write() as connection:
+                thread_id = taking_in.store(connection, made, kept)
                 append(connection, owner, "imported", thread_id, thread_seals(connection, thread_id))
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)
@@ -280,6 +281,11 @@ def _read_record(archive: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, A
     record: dict[str, Any] = checked(value)
     if len(record["images"]) > limits.images:
         raise ArchiveTooLargeError(found=f"{len(record['images'])} images", limit=limits.images)
+    asked = record["thread"]["turns"]
+    if len(asked) > limits.questions:
+        raise ArchiveTooLargeError(found=f"{len(asked)} questions", limit=limits.questions)
+    if (given := sum(len(turn["answers"]) for turn in asked)) > limits.answers:
+        raise ArchiveTooLargeError(found=f"{given} answers", limit=limits.answers)
     return record
 
 
@@ -323,65 +329,3 @@ def _blocks(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[bytes]:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         # encrypted, another compression, a wrong checksum, cut
         raise ArchiveError(found=f"{name} that cannot be unpacked", expected="a whole zip file") from error
-
-
-def _insert(
-    connection: Connection, owner: str, record: Mapping[str, Any], kept: Mapping[str, tuple[str, str]]
-) -> str:
-    thread, now = record["thread"], datetime.now(UTC)
-    for digest, label in kept.values():
-        _insert_image(connection, owner, digest, label, now)
-    title = one_line(thread["title"])[:LONGEST_TITLE]
-    thread_id = rows.insert_thread(connection, owner, title, thread["created"])
-    values = {"updated": thread["updated"], "answer_language": thread["answer_language"]}
-    connection.execute(update(threads).where(threads.c.id == thread_id).values(**values))
-    for tag in sorted({one_line(tag)[:40].strip() for tag in thread["tags"]} - {""}):
-        connection.execute(insert(tags).values(thread_id=thread_id, tag=tag))
-    names = {theirs: ours for theirs, (ours, _) in kept.items()}
-    for turn in thread["turns"]:
-        _insert_turn(connection, owner, thread_id, turn, names)
-    return thread_id
-
-
-def _insert_image(connection: Connection, owner: str, digest: str, label: str, now: datetime) -> None:
-    mine = select(images.c.digest).where(images.c.owner == owner, images.c.digest == digest)
-    if connection.execute(mine).first() is None:
-        label = one_line(label)[:LONGEST_TITLE]
-        connection.execute(insert(images).values(owner=owner, digest=digest, label=label, created=now))
-
-
-def _insert_turn(
-    connection: Connection, owner: str, thread_id: str, turn: Mapping[str, Any], names: Mapping[str, str]
-) -> None:
-    shown = [
-        StoredView(
-            tuple(names[digest] for digest in view["images"]),
-            _renamed(view["view"], names),
-            view["render_digest"],
-        )
-        for view in turn["views"]
-    ]
-    question = storable(turn["question"])
-    new_turn = rows.insert_turn(connection, thread_id, question, shown, turn["created"])
-    indexing.index_question(connection, owner, new_turn)
-    made: list[str] = []
-    for place, answer in enumerate(turn["answers"]):
-        made.append(rows.new_id())
-        values = {name: value for name, value in answer.items() if name != "feedback"}
-        values |= {"text": storable(answer["text"]), "salt": rows.new_id()}
-        if answer["translation_of"] is not None:
-            values["translation_of"] = made[answer["translation_of"]]
-        connection.execute(insert(answers).values(id=made[-1], turn_id=new_turn.id, position=place, **values))
-        indexing.index_answer(connection, made[-1])
-        if answer["feedback"] is not None:
-            judged = {**answer["feedback"], "text": storable(answer["feedback"]["text"])}
-            connection.execute(insert(feedback).values(answer_id=made[-1], salt=rows.new_id(), **judged))
-
-
-def _renamed(value: Any, kept: Mapping[str, str]) -> Any:
-    """Give a view the digests its images have here."""
-    if isinstance(value, dict):
-        return {name: _renamed(item, kept) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_renamed(item, kept) for item in value]
-    return kept.get(value, value) if isinstance(value, str) else value

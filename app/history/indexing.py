@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.history import parts
 from app.history.models import answers, feedback, images, passages, threads, turns, view_images
-from app.history.words import facets_of, feedback_facet, indexed
+from app.history.words import facets_of, indexed, judged_facets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row
 
     from app.history.rows import NewTurn
 
 __all__ = [
+    "Message",
     "index_answer",
     "index_first",
     "index_judgement",
+    "index_messages",
     "index_question",
     "passage_number",
     "unindex_thread",
@@ -34,6 +37,12 @@ _ADD: Final[Mapping[str, Any]] = {
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 
+_NEAR_US: Final = 1000
+"""Microseconds in which a free number is looked for at first; ten times as many where they are full."""
+_LAST_WITHIN: Final = select(func.max(passages.c.id)).where(
+    passages.c.id >= bindparam("first"), passages.c.id < bindparam("end")
+)
+
 _SHOWN: Final = (
     select(images.c.label)
     .join(view_images, and_(view_images.c.digest == images.c.digest, images.c.owner == bindparam("owner")))
@@ -41,6 +50,18 @@ _SHOWN: Final = (
     .where(turns.c.thread_id == bindparam("thread"))
     .distinct()
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A question or an ended answer, as the search keeps it."""
+
+    time: datetime
+    facets: str
+    words: str
+    turn_id: str
+    answer_id: str | None = None
+    """``None`` for the question."""
 
 
 def passage_number(time: datetime) -> int:
@@ -54,7 +75,7 @@ def index_question(connection: Connection, owner: str, turn: NewTurn) -> None:
     labels: Sequence[str] = ()
     if turn.position or turn.views:
         labels = connection.scalars(_SHOWN, {"owner": owner, "thread": turn.thread_id}).all()
-    _put(connection, turn.created, facets_of(owner, labels), indexed(turn.question), turn.id)
+    _put(connection, Message(turn.created, facets_of(owner, labels), indexed(turn.question), turn.id))
 
 
 def index_first(connection: Connection, answer: Row[Any], text: str) -> None:
@@ -67,8 +88,8 @@ def index_first(connection: Connection, answer: Row[Any], text: str) -> None:
     text : str
         As it ended.
     """
-    facets = _with_reasons(answer.facets, answer.reasons)
-    _put(connection, answer.started, facets, indexed(text), answer.turn_id, answer.id)
+    facets = judged_facets(answer.facets, answer.reasons)
+    _put(connection, Message(answer.started, facets, indexed(text), answer.turn_id, answer.id))
 
 
 def index_answer(connection: Connection, answer_id: str) -> None:
@@ -79,7 +100,8 @@ def index_answer(connection: Connection, answer_id: str) -> None:
         passages, and_(passages.c.turn_id == answers.c.turn_id, passages.c.answer_id.is_(None))
     )
     turn_id, text, started, facets = connection.execute(query.where(answers.c.id == answer_id)).one()
-    _put(connection, started, _judged(connection, answer_id, facets), indexed(text), turn_id, answer_id)
+    judged = _judged(connection, answer_id, facets)
+    _put(connection, Message(started, judged, indexed(text), turn_id, answer_id))
 
 
 def index_judgement(connection: Connection, answer_id: str) -> None:
@@ -95,6 +117,25 @@ def index_judgement(connection: Connection, answer_id: str) -> None:
     connection.execute(update(passages).where(passages.c.id == found.id).values(facets=facets))
 
 
+def index_messages(connection: Connection, messages: Iterable[Message]) -> None:
+    """Put messages that come together into the search; those of one time in their order."""
+    ordered = sorted(messages, key=lambda message: message.time)
+    if not ordered:
+        return
+    number = _free(connection, passage_number(ordered[0].time)) - 1
+    numbered: dict[int, Message] = {}
+    for one in ordered:
+        number = max(number + 1, passage_number(one.time))
+        numbered[number] = one
+    given = [{"id": number, **_values(one)} for number, one in numbered.items()]
+    done = set(connection.scalars(_ADD[connection.dialect.name], given))
+    if connection.dialect.name == "sqlite":
+        parts.put(connection, [(n, one.facets, one.words) for n, one in numbered.items() if n in done])
+    for number, one in numbered.items():
+        if number not in done:  # another conversation has a message of this very instant
+            _put(connection, one)
+
+
 def unindex_thread(connection: Connection, thread_id: str) -> None:
     """Take everything of a conversation out of the search."""
     mine = select(turns.c.id).join(threads, turns.c.thread_id == threads.c.id)
@@ -103,30 +144,36 @@ def unindex_thread(connection: Connection, thread_id: str) -> None:
 
 def _judged(connection: Connection, answer_id: str, facets: str) -> str:
     said = connection.execute(select(feedback.c.reasons).where(feedback.c.answer_id == answer_id)).scalar()
-    return _with_reasons(facets, said)
+    return judged_facets(facets, said)
 
 
-def _with_reasons(facets: str, said: Sequence[str] | None) -> str:
-    kept = [word for word in facets.split() if not word.startswith("f")]
-    return " ".join(kept + [feedback_facet(one) for one in ("any", *said)] if said is not None else kept)
-
-
-def _put(  # noqa: PLR0917  # the columns of one row
-    connection: Connection,
-    time: datetime,
-    facets: str,
-    words: str,
-    turn_id: str,
-    answer_id: str | None = None,
-) -> None:
-    """Insert a passage under the first free number from its time on."""
-    number = passage_number(time)
-    values = {"turn_id": turn_id, "answer_id": answer_id, "facets": facets, "words": words}
+def _put(connection: Connection, message: Message) -> None:
+    """Insert a passage under the number of its time, or under a free one soon after it."""
+    number, values = passage_number(message.time), _values(message)
     add = _ADD[connection.dialect.name]
     while connection.execute(add, {"id": number, **values}).first() is None:
-        number += 1
+        number = _free(connection, number + 1)
     if connection.dialect.name == "sqlite":
-        parts.put(connection, [(number, facets, words)])
+        parts.put(connection, [(number, message.facets, message.words)])
+
+
+def _values(message: Message) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in ("turn_id", "answer_id", "facets", "words")}
+
+
+def _free(connection: Connection, first: int) -> int:
+    """Find a number nobody has, behind those that stand close together from ``first`` on.
+
+    One step for each number that is taken would let a thousand messages of one instant take a million.
+    """
+    width = _NEAR_US
+    while True:
+        last = connection.execute(_LAST_WITHIN, {"first": first, "end": first + width}).scalar()
+        if last is None:
+            return first
+        if last + 1 < first + width:
+            return int(last) + 1
+        width *= 10
 
 
 def _take(connection: Connection, which: ColumnElement[bool]) -> None:

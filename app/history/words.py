@@ -26,6 +26,7 @@ __all__ = [
     "facets_of",
     "feedback_facet",
     "indexed",
+    "judged_facets",
     "marks",
     "modality_facet",
     "owner_facet",
@@ -96,6 +97,14 @@ def facets_of(owner: str, labels: Iterable[str]) -> str:
     """
     modalities = sorted({modality_facet(label.split()[0]) for label in labels if label.split()})
     return " ".join([owner_facet(owner), *modalities])
+
+
+def judged_facets(facets: str, reasons: Sequence[str] | None) -> str:
+    """Facets of an answer with what was said of it, in place of what was said before; ``None``: nothing."""
+    kept = [word for word in facets.split() if not word.startswith("f")]
+    return " ".join(
+        kept + [feedback_facet(one) for one in ("any", *reasons)] if reasons is not None else kept
+    )
 
 
 def asked_words(query: str) -> list[str]:

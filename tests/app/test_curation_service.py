@@ -204,3 +204,24 @@ def test_a_language_can_be_fixed(workspace: Workspace, asked: AnswerUpdate) -> N
     assert branch.answer_language == "ar"
     with pytest.raises(ValueError, match="expected"):
         workspace.curation.answer_in(ME, asked.thread_id, "fr")  # type: ignore[arg-type]
+
+
+def test_others_open_and_delete_images_while_a_conversation_is_read(
+    workspace: Workspace, asked: AnswerUpdate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacking, checking and writing anew happen before the lock that everybody waits for."""
+    import app.curation_service as service
+
+    file = workspace.curation.export(ME, asked.thread_id)
+    written: list[int] = []
+
+    def watched(*args: object, **kwargs: object) -> Path:
+        with workspace._files:  # would wait for ever if the import held it
+            written.append(1)
+        return keep(*args, **kwargs)  # type: ignore[arg-type]
+
+    keep = service.keep
+    monkeypatch.setattr(service, "keep", watched)
+    workspace.curation.bring_in(OTHER, file)
+    assert written
+    assert not [place for place in workspace.settings.uploads_folder.iterdir() if place != file]

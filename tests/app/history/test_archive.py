@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
 from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError, ThreadNotFoundError
 from app.history.archive import ArchiveLimits
@@ -229,3 +230,62 @@ def test_an_image_that_cannot_be_kept_leaves_nothing(store, exported):
     with pytest.raises(OSError, match="disk full"):
         store.import_thread("badr", exported, keep)
     assert store.threads("badr") == []
+
+
+def _long(file, turn_count, answer_count=1):
+    """Make the record of an archive long, all of it of one instant."""
+
+    def lengthen(record, _content):
+        turn = record["thread"]["turns"][1]
+        answer = record["thread"]["turns"][0]["answers"][0]
+        moment = turn["created"]
+        answer |= {"started": moment, "finished": moment, "translation_of": None}
+        turns = [
+            {**turn, "question": f"عقدة {n}", "answers": [answer] * answer_count} for n in range(turn_count)
+        ]
+        record["thread"]["turns"] = turns
+        record["images"] = []
+
+    _changed(file, lengthen)
+
+
+def test_messages_of_one_instant_come_in_their_order_and_in_few_steps(store, exported, kept):
+    """Twice as many take twice as many statements at most, and the second archive goes behind the first."""
+    steps = []
+    event.listen(store.database._engine, "before_cursor_execute", lambda *_: steps.append(1))
+    counts = []
+    for turn_count in (200, 400):
+        _long(exported, turn_count)
+        steps.clear()
+        store.import_thread("badr", exported, kept)
+        counts.append(len(steps))
+    assert counts[1] < 6 * 2 * 400, counts
+    found = store.search("badr", "عقدة", limit=3000)
+    assert [hit.number for hit in found] == sorted((hit.number for hit in found), reverse=True)
+    assert len(found) == 2 * (200 + 400), "question and answer each"
+    asked = [hit.excerpt for hit in found if hit.answer_id is None]
+    assert asked == [f"عقدة {n}" for count in (400, 200) for n in reversed(range(count))]
+    store.database.check_index()
+
+
+def test_no_more_messages_are_taken_in_than_a_conversation_has(path, store, exported, kept):
+    """Told with what was found and what is allowed, before anybody waits for the database."""
+    del path  # on one database
+    _long(exported, 11, 1000)
+    with pytest.raises(ArchiveTooLargeError, match=r"found 11000 answers, at most 10000"):
+        store.import_thread("badr", exported, kept)
+    _changed(exported, lambda record, _: record["thread"].update(turns=record["thread"]["turns"][:2] * 2501))
+    with pytest.raises(ArchiveTooLargeError, match=r"found 5002 questions, at most 5000"):
+        store.import_thread("badr", exported, kept)
+    assert store.threads("badr") == []
+
+
+def test_judgements_that_come_with_a_conversation_are_found(store, thread, pixels, kept, tmp_path):
+    """An answer is chosen by what was said of it where it was exported."""
+    answer = store.load("amal", thread).turns[0].answers[0]
+    store.judge("amal", answer.id, ["wrong_side"], "left, not right")
+    store.export_thread("amal", thread, tmp_path / "out.zip", pixels)
+    new = store.import_thread("badr", tmp_path / "out.zip", kept)
+    (hit,) = store.search("badr", "", feedback="wrong_side")
+    assert hit.thread_id == new
+    assert store.verify() is None
