@@ -13,6 +13,7 @@ import asyncio
 import math
 import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -130,8 +131,8 @@ class Guard:
         self._sessions = GradioSessions()
         self._rates = rates or Rates()
         self._public = urlsplit(settings.public_url)
+        self._scheme = "http" if settings.tls_cert == Path() else "https"
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
-        self._hosts |= {self._public.netloc} - {""}
         self._headers = security_headers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,7 +184,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, dict[str, str]] | None:
         """Why nobody gets this, whoever asks."""
         path = scope["path"]
-        if self._settings.host in _LOOPBACK and headers.get("host", "") not in self._hosts:
+        if self._settings.host in _LOOPBACK and not self._is_own_host(headers.get("host", "")):
             return 403, _said("app.refused_host")
         if scope["method"] not in _SAFE_METHODS and self._from_elsewhere(headers):
             return 403, _said("app.refused_site")
@@ -258,9 +259,27 @@ class Guard:
         site = headers.get("sec-fetch-site")
         if site is not None:  # no page can set or change it, and no proxy's renaming confuses it
             return site not in ("same-origin", "none")
-        origin = headers.get("origin")
-        own = {headers.get("host", ""), self._public.netloc} - {""}
-        return origin is not None and urlsplit(origin).netloc not in own
+        if "origin" not in headers:
+            return False
+        try:
+            origin = urlsplit(headers["origin"])
+        except ValueError:
+            return True
+        found = _with_port(origin.netloc, origin.scheme)
+        return not found or found not in {
+            _with_port(headers.get("host", ""), origin.scheme),
+            self._public_host,
+        }
+
+    @property
+    def _public_host(self) -> str:
+        return _with_port(self._public.netloc, self._public.scheme)
+
+    def _is_own_host(self, host: str) -> bool:
+        """Whether a ``Host`` names this page: a browser leaves out the port that goes with the scheme."""
+        if _with_port(host, self._scheme) in self._hosts:
+            return True
+        return bool(self._public_host) and _with_port(host, self._public.scheme) == self._public_host
 
 
 class _Watched:
@@ -313,6 +332,14 @@ def _kind(scope: Scope, identity: Identity) -> Kind | None:
     if posts and path.startswith(_UPLOADS):
         return "upload"
     return "ask" if gradio_sessions.has_body(scope) else "look"
+
+
+def _with_port(host: str, scheme: str) -> str:
+    """Write a host in lower case and with its port, also where that is the scheme's; empty for none."""
+    host = host.lower()
+    if not host or re.search(r":[0-9]+$", host):
+        return host
+    return f"{host}:{443 if scheme == 'https' else 80}"
 
 
 def _read_from_elsewhere(headers: dict[str, str]) -> bool:

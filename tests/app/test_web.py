@@ -257,6 +257,45 @@ def test_loopback_names(client, host):
     assert client.get("/", headers={"host": host}).status_code == 200
 
 
+def answered(settings, port, method="GET", **headers):
+    """Status a guard gives to one request; what is behind it says yes to everything."""
+    guard = Guard(PlainTextResponse("ok"), settings, port, b"")
+    client = TestClient(guard, base_url="http://x")
+    return client.request(method, "/prompts", headers={"sec-fetch-mode": "cors", **headers}).status_code
+
+
+def test_a_port_that_goes_without_saying(workspace):
+    """Browsers leave out the port of the scheme, and write names in lower case."""
+    plain = workspace.settings
+    assert answered(plain, 80, host="127.0.0.1") == 200
+    assert answered(plain, 80, "POST", host="127.0.0.1", origin="http://127.0.0.1") == 200
+    assert answered(plain, 443, host="127.0.0.1") == 403
+    secure = replace(plain, tls_cert=Path("cert.pem"), tls_key=Path("key.pem"))
+    assert answered(secure, 443, "POST", host="localhost", origin="https://localhost") == 200
+    assert answered(secure, 80, host="127.0.0.1") == 403
+    for public in ("https://viewer.example:443/x", "https://Viewer.Example/x", "https://viewer.example"):
+        behind = replace(plain, public_url=public)
+        said = {"host": "viewer.example", "origin": "https://viewer.example"}
+        assert answered(behind, 7860, "POST", **said) == 200, public
+        assert answered(behind, 7860, "POST", host="viewer.example:444") == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "http://[",
+        "http://127.0.0.1:99999999",
+        f"http://user@127.0.0.1:{PORT}",
+        "http://127.0.0.1",
+        "",
+    ],
+)
+def test_odd_origins_are_elsewhere(workspace, origin):
+    """What is no address of this page is not its own, whatever it is."""
+    assert answered(workspace.settings, PORT, "POST", host=f"127.0.0.1:{PORT}", origin=origin) == 403
+
+
 def test_any_host_when_listening_beyond_loopback(workspace):
     """Behind a proxy the name is the proxy's affair."""
     client = make_client(workspace, host="0.0.0.0")  # noqa: S104 - a setting under test; nothing listens
