@@ -34,6 +34,10 @@ _SCALING: Final = 112
 _SFORM_CODE: Final = 254
 _SFORM: Final = 280
 """Where slope and intercept, the code of the sform and its rows stand."""
+_UNITS: Final = 123
+_MILLIMETRES: Final = frozenset({0, 2})
+"""Codes of lengths in millimetres; 0 says nothing."""
+_AXES: Final = 3
 _SHEARED_DEGREES: Final = 0.01
 _TILT_DEGREES: Final = 0.5
 """Largest shear a file with three perpendicular directions stands for."""
@@ -168,6 +172,25 @@ def _unreadable(path: Path | str) -> UnsupportedImageError:
     return UnsupportedImageError(found=f"sform, {sheared:.1f} deg of shear", expected="NIfTI, 90 deg")
 
 
+def _sform(path: Path | str) -> NDArray[np.float64] | None:
+    """Return the affine of the sform, to LPS; ``None`` where there is none that can be used.
+
+    Where both transforms are stated and differ, as after a registration, programs go by the sform; the
+    library does so only for some of its codes.
+    """
+    with Path(path).open("rb") as stream:
+        header = stream.read(_HEADER)
+    order = _order(header)
+    sheared = None if order is None else _sheared_degrees(header, order)
+    if order is None or sheared is None or sheared >= _SHEARED_DEGREES:
+        return None
+    if header[_UNITS] & 7 not in _MILLIMETRES:
+        return None
+    affine = np.eye(4)
+    affine[:3] = np.asarray(struct.unpack_from(f"{order}12f", header, _SFORM)).reshape(3, 4)
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
 def _sheared_degrees(header: bytes, order: Literal["<", ">"]) -> float | None:
     """How far the directions of the sform are from perpendicular, in degrees; ``None`` without one."""
     (code,) = struct.unpack_from(f"{order}h", header, _SFORM_CODE)
@@ -212,6 +235,9 @@ def _read(path: Path | str, limits: Limits) -> tuple[NDArray[Any], NDArray[np.fl
     used = min(dimension, 3)
     affine[:used, :used] = direction[:used, :used] * np.asarray(image.GetSpacing()[:used])
     affine[:used, 3] = image.GetOrigin()[:used]
+    stated = _sform(path) if used == _AXES else None
+    if stated is not None:
+        affine = stated
     if not np.isfinite(affine).all() or not abs(np.linalg.det(affine)) > 1e-12:
         raise CorruptHeaderError(attribute="sform/qform", found="?", expected="an invertible matrix")
     return array.reshape(times, slices, rows, columns, samples), affine

@@ -75,6 +75,21 @@ def test_a_slope_of_0_is_no_scaling(opened, tmp_path, order, slope):
     assert np.allclose(read_nifti(tmp_path / "file.nii").array.T, expected)
 
 
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5])
+def test_the_sform_goes_before_the_qform(opened, code):
+    """Where both are stated and differ, whatever they are aligned to, as in other programs."""
+    moved = AFFINE.copy()
+    moved[:3, 3] += (5.0, -6.0, 7.0)
+    raw = bytearray(nifti(VALUES, by="qform"))
+    struct.pack_into("<hh", raw, 252, 1, code)
+    struct.pack_into("<12f", raw, 280, *moved[:3].ravel())
+    place = opened(bytes(raw)).describes.planes[0].position_mm
+    assert place == pytest.approx((-moved[0, 3], -moved[1, 3], moved[2, 3]))
+    struct.pack_into("<h", raw, 254, 0)
+    place = opened(bytes(raw)).describes.planes[0].position_mm
+    assert place == pytest.approx((-AFFINE[0, 3], -AFFINE[1, 3], AFFINE[2, 3]))
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_sheared_sform_says_so(opened, order):
     """Directions that are not perpendicular are refused with the angle, not as an unknown file."""
