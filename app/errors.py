@@ -64,6 +64,7 @@ __all__ = [
     "NotAllowedError",
     "NotFoundError",
     "OutputExistsError",
+    "PicturesTooManyError",
     "PromptTextError",
     "SettingsError",
     "StorageError",
@@ -327,6 +328,16 @@ class MeasurementsFullError(AppError):
     template = (
         "This conversation has {limit} measurements already, which is the most it may have. "
         "Delete some, or begin a new conversation."
+    )
+
+
+class PicturesTooManyError(AppError):
+    """A question whose pictures alone are more than the model's context holds: a grid of a slide."""
+
+    key = "app.pictures_too_many"
+    template = (
+        "The {count} pictures of this question are more than this model has room for. Turn the grid off or "
+        "choose a smaller region, then ask again."
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ReadingPace", "prompt_limit"]
+__all__ = ["ReadingPace", "picture_tokens", "prompt_limit"]
 
 _LOG = logging.getLogger("bimedix2.pace")
 _KEPT: Final = 15
@@ -38,6 +38,15 @@ def prompt_limit(source: str) -> int | None:
         return None
 
 
+def picture_tokens(source: str) -> int | None:
+    """Tokens of one picture by the ``config.json`` of a LLaVA; ``None`` for kinds in which they vary."""
+    try:
+        config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        return int(config["image_seq_length"]) if config["model_type"] == "llava" else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 class ReadingPace:
     """Seconds for each picture, by what answers.
 
@@ -53,6 +62,7 @@ class ReadingPace:
         self._paces = {} if file is None else _read(file)
         self._tokens: dict[str, float] = {}
         self._limits: dict[str, int] = {}
+        self._too_many: dict[str, int] = {}
 
     def note(self, backend: str, pictures: int, usage: Mapping[str, object]) -> None:
         """Learn from an answer's counts and times; what says nothing about reading is passed over."""
@@ -95,6 +105,27 @@ class ReadingPace:
         with self._lock:
             room, tokens = self._limits.get(backend, limit), self._tokens.get(backend)
         return None if room is None or tokens is None else tokens * pictures <= room
+
+    def too_many(self, backend: str, pictures: int) -> None:
+        """Learn that so many pictures were refused by themselves."""
+        with self._lock:
+            self._too_many[backend] = min(pictures, self._too_many.get(backend, pictures))
+
+    def never_fits(
+        self, backend: str, pictures: int, limit: int | None = None, each: int | None = None
+    ) -> bool:
+        """Whether so many pictures surely have no room, whatever is asked about them.
+
+        Parameters
+        ----------
+        limit, each : int, optional
+            Tokens of a prompt at most, and of one picture, if somebody knows.
+        """
+        with self._lock:
+            room, refused = self._limits.get(backend, limit), self._too_many.get(backend)
+        if refused is not None and pictures >= refused:
+            return True
+        return room is not None and each is not None and each * pictures > room
 
     def _learn(self, backend: str, pictures: int, tokens: int) -> None:
         # The prompt's words count too, so the answer with most pictures says best what one takes.

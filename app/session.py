@@ -23,7 +23,7 @@ from app.adapter_choice import AdapterChoice
 from app.answer import AnswerUpdate, Run, Stop
 from app.conversation import answer_in, messages, not_shown_last, translation, until
 from app.curation_service import CurationService
-from app.errors import AppError, ImageNotFoundError, NotFoundError
+from app.errors import AppError, ImageNotFoundError, NotFoundError, PicturesTooManyError
 from app.grounding_service import GroundingService
 from app.history.lock import FilesLock
 from app.history.store import HistoryStore
@@ -32,7 +32,7 @@ from app.pixels import load_pixels, put_pixels
 from app.prompts import PromptBook
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
-from app.reading_pace import ReadingPace, prompt_limit
+from app.reading_pace import ReadingPace, picture_tokens, prompt_limit
 from app.slide_words import slide_words
 from app.slides_service import SlidesService
 from app.studies_service import StudiesService
@@ -65,6 +65,8 @@ __all__ = ["AnswerUpdate", "Workspace"]
 _LOG = logging.getLogger("bimedix2.session")
 _RETRY_TEMPERATURE, _RETRY_TOP_P = 0.6, 0.9
 """Sampling of a regenerated answer: the values the checkpoints' own generation_config.json gives."""
+_SHORT_QUESTION = 2000
+"""Bytes of words that are not why a prompt is too long, where it holds several pictures."""
 _LAST_TOKEN_S = 5.0
 """How long the end of the application waits for an answer that was told to stop."""
 _OPEN_IMAGES = 16
@@ -124,6 +126,7 @@ class Workspace:
         """How much an answer depends on its image."""
         self._pace = ReadingPace(settings.folder / "reading-pace.json")
         self._prompt_limit = prompt_limit(model.source)
+        self._picture_tokens = picture_tokens(model.source)
 
     @property
     def history(self) -> HistoryStore:
@@ -294,6 +297,11 @@ class Workspace:
     def has_room(self, owner: str, pictures: int) -> bool | None:
         """Whether so many pictures surely fit into the model's context; ``None`` while nothing is known."""
         return self._pace.fits(self._answering(owner), pictures, self._prompt_limit)
+
+    def never_has_room(self, owner: str, pictures: int) -> bool:
+        """Whether so many pictures surely do not fit into the model's context."""
+        each = self._picture_tokens
+        return self._pace.never_fits(self._answering(owner), pictures, self._prompt_limit, each)
 
     # --- history ----------------------------------------------------------------------------------
 
@@ -477,7 +485,10 @@ class Workspace:
                 values = error.values
                 self._pace.refused(self._answering(owner), pictures, values["found"], values["limit"])
                 if left_out == len(turns) - 1:
-                    raise
+                    if not _are_pictures_alone(error, asked, pictures):
+                        raise
+                    self._pace.too_many(self._answering(owner), pictures)
+                    raise PicturesTooManyError(count=pictures) from error
             else:
                 return
 
@@ -524,6 +535,17 @@ def _followed(updates: Iterator[AnswerUpdate]) -> None:
         deque(updates, 0)
     except Exception:  # noqa: BLE001  # edge: nobody is left who could be told
         _LOG.exception("an answer nobody followed failed")
+
+
+def _are_pictures_alone(error: PromptTooLongError, asked: Sequence[Message], pictures: int) -> bool:
+    """Whether several pictures are why a prompt does not fit, and not the words asked about them."""
+    words = sum(len(message.text.encode()) for message in asked)  # no fewer than their tokens
+    found, limit = error.values["found"], error.values["limit"]
+    if pictures < 2:
+        return False
+    if isinstance(found, int) and isinstance(limit, int) and found - words > limit:
+        return True
+    return words < _SHORT_QUESTION
 
 
 def _neutral_label(image: Image) -> str:

@@ -271,7 +271,7 @@ class PromptTooLongError(PromptError):
 
     key = "engine.prompt_too_long"
     template = (
-        "The conversation is too long for this model: {found} tokens, and at most {limit} fit. "
+        "The conversation is too long for this model: its length is {found}, and at most {limit} fits. "
         "Shorten the question, or begin a new conversation about the image."
     )
 
@@ -339,12 +339,13 @@ class ProcessHungError(ProcessError):
 
 
 class ProcessGivenUpError(ProcessError):
-    """It ended so often in a row that it is not started again."""
+    """It ended so often in a row that it is left alone for a while."""
 
     key = "engine.process_given_up"
     template = (
         "The model's process ended {count} times in a row, the last time with {how}, "
-        "and is not started again. Free memory or choose a smaller model, then start the program again."
+        "and is left alone for a while. Free memory or choose a smaller model; a question some minutes later "
+        "starts it again."
     )
 
 

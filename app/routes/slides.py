@@ -74,6 +74,7 @@ class _Slides:
                     "grid": most, "columns": columns, "rows": rows, "pictures": facts["pictures"],
                     "magnification": facts["parts_magnification"], "seconds": seconds,
                     "fits": self._workspace.has_room(owner, facts["pictures"]),
+                    "never": self._workspace.never_has_room(owner, facts["pictures"]),
                 })  # fmt: skip
         return JSONResponse({"choices": list(choices.values())})
 

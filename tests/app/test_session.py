@@ -13,7 +13,7 @@ import pydicom.data
 import pytest
 from PIL import Image as Pillow
 
-from app.errors import ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
+from app.errors import ImageNotFoundError, PicturesTooManyError, ThreadNotFoundError, TurnNotFoundError
 from app.history.store import HistoryStore
 from app.session import Workspace
 from engine.errors import BackendUnavailableError, PromptTooLongError
@@ -272,6 +272,21 @@ def test_a_question_too_long_by_itself_fails_and_the_thread_stays_usable(
 
     assert (failed.state, again.state) == ("failed", "complete")
     assert isinstance(failed.error, PromptTooLongError)
+
+
+def test_pictures_too_many_for_the_model_are_named_with_the_way_out(
+    workspace: Workspace, backend: ScriptedBackend, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several pictures and few words are no conversation that is too long; they are not offered again."""
+    workspace._backend = ShortContext(backend, 0)
+    monkeypatch.setattr(workspace, "pictures", lambda owner, shown: [workspace.render(owner, shown)] * 13)
+    few = last(workspace.ask(ME, None, "What is this?", [view], "run"))
+    assert isinstance(few.error, PicturesTooManyError)
+    assert few.error.values == {"count": 13}
+    assert workspace.never_has_room(ME, 13)
+    assert not workspace.never_has_room(ME, 12)
+    many = last(workspace.ask(ME, None, "word " * 1000, [view], "run"))
+    assert isinstance(many.error, PromptTooLongError)
 
 
 def test_regenerate_keeps_both_answers_and_samples(workspace: Workspace, backend: ScriptedBackend) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from app.reading_pace import ReadingPace, prompt_limit
+from app.reading_pace import ReadingPace, picture_tokens, prompt_limit
 from app.slide_words import slide_words
 
 FACTS = {
@@ -75,6 +77,22 @@ def test_answers_that_say_nothing_about_reading_are_left_out(pictures, usage):
     pace = ReadingPace()
     pace.note("model", pictures, usage)
     assert pace.seconds("model", 1) is None
+
+
+def test_pictures_that_never_fit_are_known(tmp_path):
+    """By a model's own numbers, and by what was refused; without either nothing is kept from anybody."""
+    pace = ReadingPace()
+    assert not pace.never_fits("model", 1000)
+    assert not pace.never_fits("model", 14, limit=2016, each=144)
+    assert pace.never_fits("model", 15, limit=2016, each=144)
+    pace.too_many("model", 13)
+    pace.too_many("model", 20)
+    assert [pace.never_fits("model", count) for count in (12, 13, 14)] == [False, True, True]
+    assert not pace.never_fits("other", 13)
+    for kind, tokens in (("llava", 144), ("llava_next", None)):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "image_seq_length": 144}))
+        assert picture_tokens(str(tmp_path)) == tokens
+    assert picture_tokens("no/such/folder") is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '{"model": 3}', '{"model": ["x"]}'])

@@ -135,6 +135,17 @@ def test_a_grid_is_offered_with_its_pictures_and_its_time(open_page):
     expect(page.locator("#notices")).to_contain_text("full detail already")
     moved(page, slide, "Escape", "f")
     ask(page, "Anything?")
+
+    def none_fits(route):
+        choices = route.fetch().json()["choices"]
+        route.fulfill(json={"choices": [{**one, "never": True} for one in choices]})
+
+    page.route("**/grid?*", none_fits)
+    slide.press("g")
+    expect(page.locator("dialog .grid-choice").last).to_contain_text("more than this model has room for")
+    expect(page.locator("dialog .primary")).to_be_disabled()
+    page.unroute("**/grid?*", none_fits)
+    page.keyboard.press("Escape")
     slide.press("g")
     expect(page.locator("dialog .grid-choice").last).to_contain_text("Pictures: 13")
     expect(page.locator("dialog .grid-choice").last).to_contain_text("s to read")

@@ -10,18 +10,19 @@ import { describeSlide, powerText } from "./words.js";
 export async function gridDialog(view, slide) {
   const { choices } = await json(`slides/${view.slide}/grid?view=${encodeURIComponent(JSON.stringify({ ...view, grid: 0 }))}`);
   if (!choices.length) { notice(t("ui.grid_needless"), "note"); return null; }
-  const label = ({ columns, rows, magnification, pictures, seconds, fits }) => [
+  const label = ({ columns, rows, magnification, pictures, seconds, fits, never }) => [
     t("ui.grid_parts", { columns, rows }),
     magnification === null ? null : powerText(magnification),
     t("ui.grid_pictures", { count: pictures }),
     seconds === null ? t("ui.grid_time_unknown") : timeText(seconds),
-    fits === false ? t("ui.grid_no_room") : null,
+    never ? t("ui.grid_never") : fits === false ? t("ui.grid_no_room") : null,
   ].filter(Boolean);
-  const options = choices.map((choice, at) => {
-    const input = el("input", { type: "radio", name: "grid", value: String(choice.grid), checked: at === 0 });
+  const first = choices.find((choice) => !choice.never);
+  const options = choices.map((choice) => {
+    const input = el("input", { type: "radio", name: "grid", value: String(choice.grid), checked: choice === first, disabled: choice.never });
     return { input, row: el("label", { class: "grid-choice" }, input, ...label(choice).map((text) => el("span", { dir: "auto" }, text))) };
   });
-  const yes = el("button", { class: "button primary", value: "yes" }, t("ui.grid_use"));
+  const yes = el("button", { class: "button primary", value: "yes", disabled: !first }, t("ui.grid_use"));
   const answer = await openDialog([
     el("h2", {}, t("ui.slide_grid")),
     el("p", {}, t("ui.grid_why", { what: describeSlide({ ...view, grid: 0, overview: false }, slide) })),
