@@ -135,6 +135,22 @@ def test_one_screen(open_page, ct_file):
     assert box["y"] + box["height"] <= 900
 
 
+@pytest.mark.parametrize("size", [(700, 450), (1280, 560)])
+def test_a_low_page_scrolls(open_page, ct_file, size):
+    """At 200 % zoom the image keeps a height to be read at, and no tool is out of sight."""
+    page = open_page(size=size)
+    upload(page, ct_file)
+    assert page.locator("#viewer .stage").bounding_box()["height"] >= 260
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    rail = page.locator("#viewer .rail").bounding_box()
+    for tool in page.locator("#viewer .rail .tool").all():
+        box = tool.bounding_box()
+        assert rail["y"] <= box["y"]
+        assert box["y"] + box["height"] <= rail["y"] + rail["height"]
+    page.locator("#chat .composer").scroll_into_view_if_needed()
+    expect(page.locator("#chat .send")).to_be_in_viewport(ratio=1)
+
+
 @pytest.mark.parametrize("locale", ["en", "ar"])
 def test_narrow_page(open_page, ct_file, locale):
     """On a telephone viewer and chat stand one above the other, and the history opens over them."""
