@@ -33,18 +33,23 @@ export function tooLong(text, most) {
   return count > most ? t("ui.text_too_long", { count, most }) : "";
 }
 
+/** Line below a text in a dialog that says when it is too long; until it is shorter the dialog cannot be confirmed. */
+export function lengthWarning(area, most) {
+  const line = el("p", { class: "too-long", role: "status", hidden: true });
+  area.addEventListener("input", () => {
+    line.textContent = tooLong(area.value.trim(), most);
+    line.hidden = !line.textContent;
+    area.setCustomValidity(line.textContent);
+  });
+  return line;
+}
+
 /** Ask for a longer text; resolves to it, or null. Ctrl+Enter saves. */
 export function longTextDialog(label, value, action = "ui.save", most = LONGEST_QUESTION) {
   const area = el("textarea", { required: true, dir: "auto", id: "dialog-text", rows: 5 });
   area.value = value;
   const yes = el("button", { class: "button primary", value: "yes" }, t(action));
-  const warning = el("p", { class: "too-long", role: "status", hidden: true });
-  const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), area, warning], yes);
-  area.addEventListener("input", () => {
-    warning.textContent = tooLong(area.value.trim(), most);
-    warning.hidden = !warning.textContent;
-    area.setCustomValidity(warning.textContent); // the dialog stays open
-  });
+  const asked = openDialog([el("label", { for: "dialog-text" }, t(label)), area, lengthWarning(area, most)], yes);
   area.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); yes.click(); } });
   area.focus();
   return asked.then((answer) => (answer === "yes" && area.value.trim() ? area.value.trim() : null));

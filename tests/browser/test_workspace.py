@@ -142,6 +142,9 @@ def test_judgement_is_kept(open_page):
     ask(page, "أي جانب؟")
     answer_tool(page, "flag").click()
     page.get_by_role("checkbox", name=TEXT("ui.reason.wrong_side", "ar")).check()
+    page.locator("dialog textarea").fill("x" * 4001)
+    page.locator("dialog .primary").click()
+    expect(page.locator("dialog .too-long")).to_be_visible()  # and the dialog stays
     page.locator("dialog textarea").fill("في اليمين 3×2 cm")
     page.locator("dialog .primary").click()
     words = page.locator("#chat .judgement-words")
