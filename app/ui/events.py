@@ -40,7 +40,7 @@ class Events:
         try:
             history = self._history(request)
             newest = history["threads"][0]["id"] if history["threads"] else None
-            return history, self._thread(request, newest)
+            return history, {**self._thread(request, newest), "first": True}
         except Exception as error:  # noqa: BLE001 - edge: shown in the page, logged by both()
             return gr.skip(), _error(error)
 

@@ -80,7 +80,8 @@ export function mountChat(element, props, trigger, watch) {
   };
 
   const showThread = (message) => {
-    const { refresh } = message;
+    const { refresh, first } = message;
+    if (first && (runs.size || state.thread.turns.length)) return; // the reader was faster than the page's first answer
     if (refresh && (message.thread.id !== state.thread.id || isBusy())) return;
     const { id = null, turns = [], language = null, patient = null } = message.thread ?? {};
     if (refresh && JSON.stringify(turns) === JSON.stringify(state.thread.turns)) { awaitElsewhere(id); return; }
