@@ -58,7 +58,9 @@ class ProcessLimits:
     """Longest time a load or one answer may take to its next event. Half an hour, because a large model on
     a slow CPU reads a piece of its prompt for minutes and that must not be cut."""
     restarts: int = 5
-    """Ends in a row, without an answer finished in between, after which the child stays down."""
+    """Ends in a row, without an answer finished in between, after which the child stays down for a while."""
+    again_s: float = 120.0
+    """That while: a question after it starts the child again."""
     backoff_s: float = 0.5
     """Pause before the first restart; doubled for each further one, at most a minute."""
     farewell_s: float = 5.0

@@ -86,6 +86,7 @@ class ProcessBackend:
         self._supervisor: threading.Thread | None = None
         self._child: Child | None = None
         self._error: EngineError | None = None
+        self._gave_up_at = 0.0
         self.reason = ""
         """Why this device and precision; empty until loaded."""
 
@@ -143,7 +144,7 @@ class ProcessBackend:
         ProcessCrashedError, ProcessHungError
             If the child ended or was ended in mid-answer.
         ProcessGivenUpError
-            If it ended too often.
+            If it ended too often, until ``again_s`` of the limits have passed.
         BackendUnavailableError
             If this object was closed.
         """
@@ -193,7 +194,9 @@ class ProcessBackend:
 
     @property
     def _given_up(self) -> bool:
-        return isinstance(self._error, ProcessGivenUpError)
+        """Whether it ended too often, and not long enough ago to try again."""
+        rests = time.monotonic() - self._gave_up_at < self._plan.limits.again_s
+        return isinstance(self._error, ProcessGivenUpError) and rests
 
     def _admitted(self) -> Generator[Loading, None, Child]:
         self.start()
@@ -258,7 +261,7 @@ class ProcessBackend:
                 _LOG.warning("%s Starting it again in %.1f s.", end, pause_s)
                 self._closing.wait(pause_s)
         with self._changed:
-            self._error, self._supervisor = error, None
+            self._error, self._supervisor, self._gave_up_at = error, None, time.monotonic()
             self._changed.notify_all()
 
     def _one_child(self, on_loaded: Callable[[str, float], None] | None) -> tuple[bool, EngineError]:

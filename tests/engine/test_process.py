@@ -280,6 +280,21 @@ def test_a_child_that_keeps_dying_is_given_up_with_the_count() -> None:
             ask(backend, "really?")
 
 
+def test_a_child_that_was_given_up_is_tried_again_after_a_while() -> None:
+    """A bad night does not need a new start of the program."""
+    limits = ProcessLimits(restarts=1, backoff_s=0.01, again_s=0.5)
+    with opened(limits=limits) as backend:
+        for _ in range(2):
+            child = process_id(backend)
+            os.kill(child, signal.SIGKILL)
+            assert eventually(lambda child=child: backend.process_id != child)
+        with pytest.raises(ProcessGivenUpError):
+            backend.wait()
+        assert eventually(lambda: not backend._given_up)
+
+        assert ask(backend, "hello?") == "you asked: hello?"
+
+
 def test_a_finished_answer_forgives_earlier_deaths() -> None:
     """Only deaths in a row count: with one restart allowed, it dies three times and still answers."""
     with opened(limits=ProcessLimits(restarts=1, backoff_s=0.01)) as backend:
