@@ -1,6 +1,6 @@
 """Rows of a conversation that was taken in: all at once, since nobody else can write meanwhile.
 
-In: a record as :func:`app.history.archive_schema.checked` returned it. A statement for each kind of row and
+In: a record as ``checked`` of :mod:`app.history.archive_schema` returned it. A statement for each kind of row and
 not for each row: a long conversation would otherwise keep everybody waiting for half a minute.
 """
 
