@@ -1,7 +1,7 @@
 """Rows of a conversation that was taken in: all at once, since nobody else can write meanwhile.
 
-In: a record as ``checked`` of :mod:`app.history.archive_schema` returned it. A statement for each kind of row and
-not for each row: a long conversation would otherwise keep everybody waiting for half a minute.
+In: a record as ``checked`` of :mod:`app.history.archive_schema` returned it. A statement for each kind of
+row and not for each row: a long conversation would otherwise keep everybody waiting for half a minute.
 """
 
 from __future__ import annotations
