@@ -50,7 +50,7 @@ _UNITS: Final = {
 _UNIT_OF: Final = tuple((unit, re.compile(rf"(?:{names})(?![^\W\d_])")) for unit, names in _UNITS.items())
 _LEVEL: Final = re.compile(r"(?<![A-Za-z0-9])([CTLS])[ -]?([0-9]{1,2})(?![0-9A-Za-z])")
 _NUMBER: Final = re.compile(
-    r"(?<![A-Za-z0-9.,])(?P<compare>[<>≤≥]=?[ \u00a0]?)?(?:(?<![^\s(\[<>≤≥=])(?P<minus>[-−]))?"
+    r"(?<![A-Za-z0-9.,])(?P<compare>(?:[<>≤≥]=?|±|\+/-)[ \u00a0]?)?(?:(?<![^\s(\[<>≤≥=])(?P<minus>[-−]))?"
     r"(?P<number>[0-9]+(?:[.,][0-9]+)*)[ \u00a0\u202f-]?"
 )
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
@@ -129,7 +129,7 @@ def _measurements(text: str) -> list[str]:
     bare = _LEVEL.sub(" ", text)
     found = []
     for match in _NUMBER.finditer(bare):
-        sign = (match["compare"] or "").strip().replace("<=", "≤").replace(">=", "≥")
+        sign = (match["compare"] or "").strip().replace("<=", "≤").replace(">=", "≥").replace("+/-", "±")
         minus = "-" if match["minus"] else ""
         found.append(f"{sign}{minus}{_canonical(match['number'])} {_unit_at(bare, match.end())}".strip())
     return found
