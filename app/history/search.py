@@ -16,7 +16,15 @@ from app.history import parts
 from app.history.indexing import passage_number
 from app.history.models import answers, passages, threads, turns
 from app.history.records import SearchHit
-from app.history.words import asked_words, feedback_facet, marks, modality_facet, owner_facet, snippet
+from app.history.words import (
+    asked_words,
+    begun_words,
+    feedback_facet,
+    marks,
+    modality_facet,
+    owner_facet,
+    snippet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +88,7 @@ class Searching:
         """
         asked = list(dict.fromkeys(asked_words(query))) if match != "phrase" else asked_words(query)
         asked = asked[:_MOST_WORDS]
+        begun = begun_words(query)[:_MOST_WORDS] if match == "beginnings" else [(word,) for word in asked]
         chosen = modality or feedback or since or until
         if not owner or not (asked or chosen):
             return []
@@ -94,9 +103,10 @@ class Searching:
         with self._database.read() as connection:
             find = _full_text if connection.dialect.name == "sqlite" else _vectors
             whose = [owner_facet(name) for name in owners]
-            numbers = find(connection, _Wanted(whose, facets, asked, match, first, last, limit))
+            numbers = find(connection, _Wanted(whose, facets, begun, match, first, last, limit))
             found = _messages(connection, owners, numbers)
-        return [_hit(row, asked, match) for row in found]
+        shown = [word for some in begun for word in some]
+        return [_hit(row, shown, match) for row in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +117,25 @@ class _Wanted:
     """Facets of whom; any of them."""
     facets: Sequence[str]
     """All of these."""
-    asked: Sequence[str]
+    asked: Sequence[Sequence[str]]
+    """Of each, one; an article alone, which asks for nothing yet, is not among them."""
     match: Match
     first: int
     last: int
     limit: int
 
     @property
-    def terms(self) -> Sequence[str]:
-        """What must be there: a phrase is one term."""
-        return [" ".join(self.asked)] if self.asked and self.match == "phrase" else self.asked
+    def phrase(self) -> str:
+        """All words one after the other."""
+        return " ".join(word for some in self.asked for word in some)
 
 
 def _full_text(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     """Numbers of the hits, by SQLite's full-text index."""
     star = "*" if wanted.match == "beginnings" else ""
-    terms = " AND ".join(f'words : "{term}"{star}' for term in wanted.terms)
+    asked = [[wanted.phrase]] if wanted.asked and wanted.match == "phrase" else wanted.asked
+    any_of = [" OR ".join(f'"{word}"{star}' for word in some) for some in asked]
+    terms = " AND ".join(f"words : ({some})" for some in any_of)
     facets = [wanted.owners, *([facet] for facet in wanted.facets)]
     return parts.find(connection, terms, facets, wanted.first, wanted.last, wanted.limit)
 
@@ -132,13 +145,13 @@ def _vectors(connection: Connection, wanted: _Wanted) -> Sequence[int]:
     star = ":*" if wanted.match == "beginnings" else ""
     owners = " | ".join(f"'~{owner}'" for owner in wanted.owners)
     terms = [f"({owners})"] + [f"'~{facet}'" for facet in wanted.facets]
-    terms += [f"'{word}'{star}" for word in wanted.asked]
+    terms += ["(" + " | ".join(f"'{word}'{star}" for word in some) + ")" for some in wanted.asked]
     conditions: list[ColumnElement[bool] | TextClause] = [
         text("lexemes @@ CAST(:terms AS tsquery)").bindparams(terms=" & ".join(terms))
     ]
     if wanted.asked and wanted.match == "phrase":
         padded = literal(" ") + passages.c.words + literal(" ")
-        conditions.append(padded.contains(f" {' '.join(wanted.asked)} "))
+        conditions.append(padded.contains(f" {wanted.phrase} "))
     query = select(passages.c.id).where(*conditions)
     query = query.where(passages.c.id >= wanted.first, passages.c.id < wanted.last)
     return connection.scalars(query.order_by(passages.c.id.desc()).limit(wanted.limit)).all()

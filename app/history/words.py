@@ -2,7 +2,8 @@
 
 In: any text. Out: words and where each stands in that text. A word is a run of letters and digits with
 their short vowels, written as :func:`i18n.text.normalise` writes it, without the Arabic article and what
-is joined before it. The database never splits or folds anything itself, so what is found is always what
+is joined before it; other letters lose their accents, and a unit written to its number is a word of its own.
+The database never splits or folds anything itself, so what is found is always what
 can be marked.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
@@ -23,6 +25,7 @@ __all__ = [
     "Match",
     "Word",
     "asked_words",
+    "begun_words",
     "facets_of",
     "feedback_facet",
     "indexed",
@@ -43,6 +46,11 @@ _CONTROLS: Final = "\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\u00ad"
 _ORIGINAL: Final = re.compile(rf"[^\W_](?:[^\W_]|[{_JOINED}{_CONTROLS}])*")
 _PIECES: Final = re.compile(r"[^\W_]+")
 _ARTICLE: Final = re.compile(r"(?:[وف]?[بك]?ال|[وف]?لل)(?=[^\W\d_])")
+_BEGUN: Final = re.compile(r"(?:و?[بك]?ال|و?لل)")
+"""An article with nothing behind it yet; فالج is a whole word."""
+_HAMZA: Final = re.compile("[أإآ]")
+_ACCENTS: Final = re.compile("[\u0300-\u036f]")
+_MEASURED: Final = re.compile(r"([0-9]+)([mc]m|ml|cc|m?c?g|kg|hu|ms|m?gy|m?sv|k?hz|mhz|kvp?)")
 _SHORTEST_STEM: Final = 2
 """Letters a word keeps without its article: ألم and فالج begin with the same letters and have none."""
 _LONGEST: Final = 64
@@ -112,6 +120,22 @@ def asked_words(query: str) -> list[str]:
     return [word.text for word in words_of(query)]
 
 
+def begun_words(query: str) -> list[tuple[str, ...]]:
+    """Words of a query somebody is still typing: for each the beginnings of which one has to be met.
+
+    After an article a word may end with the next letter, which alone is no stem: الر is on its way to
+    الرئة as well as to a word that begins with these three letters. An article alone says nothing yet. No
+    article is written with a hamza, so ألم is looked for as it stands.
+    """
+    found: dict[tuple[str, ...], None] = {}
+    for word in words_of(query):
+        article = None if _HAMZA.search(query[word.start : word.end]) else _BEGUN.match(word.text)
+        rest = word.text[article.end() :] if article else word.text
+        if rest:
+            found[tuple(dict.fromkeys((word.text, rest)))] = None
+    return list(found)
+
+
 def marks(text: str, asked: Sequence[str], match: Match) -> list[tuple[int, int]]:
     """Places of a text that meet a query, as (start, end), in order and without overlap."""
     words = list(words_of(text))
@@ -142,12 +166,27 @@ def snippet(text: str, places: Sequence[tuple[int, int]], length: int) -> tuple[
 
 @lru_cache(maxsize=16_384)  # a language has few words, and most of the time goes into writing them alike
 def _pieces(original: str) -> tuple[str, ...]:
-    return tuple(_stem(piece)[:_LONGEST] for piece in _PIECES.findall(normalise(original)))
+    return tuple(_stem(piece)[:_LONGEST] for piece in _bare(original))
+
+
+def _bare(original: str) -> Iterator[str]:
+    """Words of a text as they are spelled, with their articles."""
+    spelled = normalise(original)
+    if not spelled.isascii():
+        apart = unicodedata.normalize("NFD", spelled)
+        spelled = unicodedata.normalize("NFC", _ACCENTS.sub("", apart))
+    for piece in _PIECES.findall(spelled):
+        measured = _MEASURED.fullmatch(piece)
+        yield from measured.groups() if measured else (piece,)
 
 
 def _stem(word: str) -> str:
+    """Take articles off until none is left: التهاب begins like one, and has to meet الالتهاب."""
     article = _ARTICLE.match(word)
-    return word[article.end() :] if article and len(word) - article.end() >= _SHORTEST_STEM else word
+    while article and len(word) - article.end() >= _SHORTEST_STEM:
+        word = word[article.end() :]
+        article = _ARTICLE.match(word)
+    return word
 
 
 def _meets(word: str, asked: Sequence[str], match: Match) -> bool:

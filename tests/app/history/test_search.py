@@ -51,6 +51,15 @@ def _found(store, query, owner="amal", **options):
     [
         ("هل يوجد ألم في الصدر؟", "الم"),
         ("إصابة في الرأس", "اصابه"),
+        ("علاج الالتهاب الرئوي", "التهاب"),
+        ("يوجد التهاب رئوي", "الالتهاب"),
+        ("التواء الكاحل", "الالتواء"),
+        ("آلام الظهر", "الآلام"),
+        ("الآلام", "آلام"),
+        ("naïve", "naive"),
+        ("Ménière", "meniere"),
+        ("قطرها 12.5mm", "12.5"),
+        ("قطرها 12.5mm", "12.5 mm"),
         ("آفة كبدية", "افه"),
         ("مستشفى الملك", "مستشفي"),
         ("العُقْدَةُ الرِّئَوِيَّة", "عقدة رئوية"),
@@ -271,6 +280,38 @@ def test_a_snippet_lies_in_the_text_and_holds_the_first_match(text, length):
 
 def _bytes(path):
     return b"".join(file.read_bytes() for file in sorted(path.parent.glob(path.name + "*")))
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("الرئة", "الر"),
+        ("القلب", "الق"),
+        ("الكبد", "ال"),
+        ("للرئة", "لل"),
+        ("وبالرئة", "وبالر"),
+        ("الالتهاب", "الت"),
+        ("الالتهاب", "الالت"),
+        ("الالتهاب", "الته"),
+        ("فالج", "فال"),
+    ],
+)
+def test_a_word_is_found_while_it_is_typed(store, written, typed):
+    """With its article, from the article on; and what begins otherwise is not."""
+    _ask(store, f"{written} سليم")
+    assert len(_found(store, typed, match="beginnings")) >= 1
+    assert len(_found(store, f"سليم {typed}", match="beginnings")) == 1
+    assert _found(store, f"غير {typed}", match="beginnings") == []
+    assert _found(store, "المز", match="beginnings") == []
+
+
+def test_a_whole_word_that_looks_like_an_article_is_no_article(store):
+    """ألم has a hamza: nothing that merely begins with its last letter is found."""
+    _ask(store, "ألم شديد")
+    _ask(store, "المريض")
+    (hit,) = store.search("amal", "ألم", match="beginnings")
+    assert hit.excerpt == "ألم شديد"
+    assert len(_found(store, "الم", match="beginnings")) == 2
 
 
 @pytest.mark.parametrize("seed", range(3))
