@@ -19,7 +19,7 @@ from app.errors import AppError, UploadNotFoundError, UploadTooManyError
 from app.pixels import put_pixels
 from app.pseudonym_key import owner_key
 from app.quota import check_quota
-from app.upload_parts import PartWriter
+from app.upload_parts import PartWriter, UploadRoom
 from i18n.text import visual_order
 from viewers.errors import IntakeCancelledError, ViewerError
 from viewers.limits import Limits
@@ -60,10 +60,9 @@ class StudyUpload:
     id: str
     owner: str
     folder: Path
+    room: UploadRoom
+    """What arrived, and what may still arrive."""
     state: UploadState = "receiving"
-    files: int = 0
-    """That arrived whole."""
-    bytes: int = 0
     progress: StudyProgress | None = None
     """How far reading has come; ``None`` before it began."""
     first: str | None = None
@@ -141,7 +140,8 @@ class StudiesService:
         check_quota(self._settings, self._store, owner)
         self._forget()
         made = secrets.token_urlsafe(16)
-        upload = StudyUpload(made, owner, self._settings.uploads_folder / made)
+        room = UploadRoom(self._settings.max_study_bytes)
+        upload = StudyUpload(made, owner, self._settings.uploads_folder / made, room)
         with self._lock:
             mine = [one for one in self._uploads.values() if one.owner == owner and _is_open(one)]
             if len(mine) >= _UPLOADS_OF_ONE:
@@ -167,7 +167,7 @@ class StudiesService:
         return upload
 
     def receive(self, owner: str, upload_id: str) -> PartWriter:
-        """Writer for the next body of an upload; tell :meth:`received` when it ended well.
+        """Writer for the next body of an upload; bodies that come at once share its room.
 
         Raises
         ------
@@ -177,16 +177,7 @@ class StudiesService:
         upload = self.upload(owner, upload_id)
         if upload.state != "receiving":
             raise UploadNotFoundError(found=upload_id[:8])
-        room = self._settings.max_study_bytes - upload.bytes
-        return PartWriter(upload.folder / "files", self._settings.max_study_files, room)
-
-    def received(self, owner: str, upload_id: str, writer: PartWriter) -> StudyUpload:
-        """Count what a writer wrote."""
-        upload = self.upload(owner, upload_id)
-        with self._lock:
-            upload.files += writer.files
-            upload.bytes += writer.bytes
-        return upload
+        return PartWriter(upload.folder / "files", self._settings.max_study_files, upload.room)
 
     # --- reading ------------------------------------------------------------------------------------
 

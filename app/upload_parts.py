@@ -7,7 +7,9 @@ little-endian, and its bytes. The sender alone knows which name belongs to a num
 
 from __future__ import annotations
 
+import secrets
 import struct
+import threading
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from app.errors import UploadIncompleteError, UploadTooLargeError, UploadTooManyError
@@ -15,10 +17,69 @@ from app.errors import UploadIncompleteError, UploadTooLargeError, UploadTooMany
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["PartWriter"]
+__all__ = ["PartWriter", "UploadRoom"]
 
 _HEAD: Final = struct.Struct("<IQ")
 _MIB: Final = 2**20
+
+
+class UploadRoom:
+    """What may still arrive of an upload, whichever of its bodies brings it.
+
+    Room is taken when a part is announced, so that bodies that come at once share it, and given back when
+    the part was cut off. A number that is sent again, after a lost connection, replaces what it held.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Of all files.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._held: dict[int, int] = {}
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    @property
+    def files(self) -> int:
+        """How many files are there whole."""
+        return len(self._held)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the files that are there whole, and of those on their way."""
+        return self._taken
+
+    def take(self, number: int, length: int, file: Path) -> None:
+        """Take room for a part; a file of its number that is there already goes.
+
+        Raises
+        ------
+        UploadTooLargeError
+            If there is not as much.
+        """
+        with self._lock:
+            others = self._taken - self._held.get(number, 0)
+            if others + length > self._most:
+                raise UploadTooLargeError(
+                    found=f"{(others + length) / _MIB:.1f} MiB", limit=f"{self._most / _MIB:.1f} MiB"
+                )
+            if self._held.pop(number, None) is not None:
+                file.unlink(missing_ok=True)
+            self._taken = others + length
+
+    def give_back(self, length: int) -> None:
+        """Give back what was taken for a part that was cut off."""
+        with self._lock:
+            self._taken -= length
+
+    def arrived(self, number: int, length: int, part: Path, file: Path) -> None:
+        """Put a whole part in the place of its file."""
+        with self._lock:
+            part.replace(file)
+            self._taken -= self._held.get(number, 0)
+            self._held[number] = length
 
 
 class PartWriter:
@@ -27,15 +88,14 @@ class PartWriter:
     Parameters
     ----------
     folder : Path
-        Existing; its files are those that arrived whole.
+        Existing; its files are those that arrived whole. One on its way lies beside it.
     most_files : int
         Numbers are below this.
-    room : int
-        Bytes that may still arrive, in all.
+    room : UploadRoom
+        Of the upload, shared by its bodies.
     """
 
-    def __init__(self, folder: Path, most_files: int, room: int) -> None:
-        self.files = 0
+    def __init__(self, folder: Path, most_files: int, room: UploadRoom) -> None:
         self.bytes = 0
         self._folder = folder
         self._most_files = most_files
@@ -43,7 +103,7 @@ class PartWriter:
         self._head = b""
         self._path: Path | None = None
         self._stream: BinaryIO | None = None
-        self._missing = 0
+        self._number = self._length = self._missing = 0
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +113,7 @@ class PartWriter:
             self._stream.close()
             self._path.unlink(missing_ok=True)
             self._stream = None
+            self._room.give_back(self._length)
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body.
@@ -93,7 +154,6 @@ class PartWriter:
         self._stream.write(rest[:used])
         self._missing -= used
         self.bytes += used
-        self._room -= used
         if not self._missing:
             self._end()
         return used
@@ -101,20 +161,20 @@ class PartWriter:
     def _begin(self, number: int, length: int) -> None:
         if number >= self._most_files:
             raise UploadTooManyError(found=number + 1, limit=self._most_files)
-        if length > self._room:
-            limit = (self._room + self.bytes) / _MIB
-            raise UploadTooLargeError(
-                found=f"{(self.bytes + length) / _MIB:.1f} MiB", limit=f"{limit:.1f} MiB"
-            )
-        self._path = self._folder / str(number)
-        # a number that was sent before is the same file, sent again after a lost connection
-        self._stream = self._path.open("wb")
-        self._missing = length
+        self._room.take(number, length, self._folder / str(number))
+        self._number, self._length, self._missing = number, length, length
+        self._path = self._folder.with_name(f"{self._folder.name}.{number}.{secrets.token_hex(8)}")
+        try:
+            self._stream = self._path.open("xb")
+        except OSError:
+            self._room.give_back(length)
+            raise
         if not length:
             self._end()
 
     def _end(self) -> None:
         assert self._stream is not None  # noqa: S101 - for the type checker: called while a file is open
+        assert self._path is not None  # noqa: S101
         self._stream.close()
+        self._room.arrived(self._number, self._length, self._path, self._folder / str(self._number))
         self._stream = None
-        self.files += 1

@@ -67,7 +67,7 @@ class _Studies:
             async for chunk in request.stream():
                 await run_in_threadpool(writer.write, chunk)
             writer.finish()
-        return JSONResponse({"files": self._studies.received(owner, upload_id, writer).files})
+        return JSONResponse({"files": self._studies.upload(owner, upload_id).room.files})
 
     async def read(self, request: Request) -> Response:
         """Begin reading: all files are there. Names come only for slides of several files."""
@@ -117,7 +117,7 @@ def _value(upload: StudyUpload) -> dict[str, Any]:
     return {
         "state": upload.state,
         "stage": progress.stage if progress is not None else None,
-        "files": upload.files,
+        "files": upload.room.files,
         "done": progress.done if progress is not None else 0,
         "total": progress.total if progress is not None else 0,
         "found": [
