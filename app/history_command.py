@@ -16,7 +16,7 @@ from app.help_texts import wrong_value
 if TYPE_CHECKING:
     import argparse
 
-    from app.history.audit import AuditEntry
+    from app.history.audit import AuditEntry, BrokenLink
     from app.history.retention import Expired, Retention, Unasked
     from app.settings import Settings
 
@@ -89,9 +89,11 @@ def _say(language: str, key: str, **values: object) -> None:
 
 
 def _history_backup(settings: Settings, options: argparse.Namespace, language: str) -> int:
+    from app.history.lock import FilesLock
     from app.history.upkeep import back_up
 
-    count = back_up(settings.history, settings.images_folder, options.destination)
+    files = FilesLock(settings.folder / ".images.lock")
+    count = back_up(settings.history, settings.images_folder, options.destination, files)
     _say(language, "backed_up", location=options.destination, count=count)
     return 0
 
@@ -99,11 +101,20 @@ def _history_backup(settings: Settings, options: argparse.Namespace, language: s
 def _history_restore(settings: Settings, options: argparse.Namespace, language: str) -> int:
     from app.history.upkeep import restore
 
-    aside = restore(options.source, settings.folder, overwrite=options.yes, url=settings.database or None)
+    broken: list[BrokenLink] = []
+    aside = restore(
+        options.source,
+        settings.folder,
+        overwrite=options.yes,
+        url=settings.database or None,
+        on_broken=broken.append,
+    )
     _say(language, "restored", location=settings.folder)
     if aside is not None:
         _say(language, "moved_aside", location=aside)
-    return 0
+    for link in broken:
+        _say(language, f"check_{link.kind}", sequence=link.sequence, subject=link.subject)
+    return 1 if broken else 0
 
 
 def _history_verify(settings: Settings, options: argparse.Namespace, language: str) -> int:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from app.history.models import audit, audit_head, seals
 from app.history.rows import check_thread
@@ -91,9 +91,10 @@ class BrokenLink:
 
     sequence: int
     kind: Literal["missing", "changed", "head", "content", "removed", "added"]
-    """``head``: the record ends elsewhere than noted, or does not hold the head given. ``content``: a
-    question, answer or judgement that this entry brought is not as it was stored; ``removed``: it is gone
-    without having been deleted. ``added``: one that no entry brought (then ``sequence`` is 0)."""
+    """``missing``: also where only the list of what an entry brought is there. ``head``: the record ends
+    elsewhere than noted, or does not hold the head given. ``content``: a question, answer or judgement that
+    this entry brought is not as it was stored, or its conversation has become somebody else's; ``removed``:
+    it is gone without having been deleted. ``added``: one that no entry brought (then ``sequence`` is 0)."""
     subject: str = ""
     """Id of the question or answer."""
 
@@ -118,7 +119,8 @@ class Auditing:
     def head(self) -> AuditHead:
         """Return the newest entry's number and hash, to be kept where the database's writers cannot write."""
         with self._database.read() as connection:
-            return AuditHead(*connection.execute(select(audit_head.c.sequence, audit_head.c.hash)).one())
+            noted = connection.execute(select(audit_head.c.sequence, audit_head.c.hash)).one_or_none()
+            return _last_written(connection) if noted is None else AuditHead(*noted)
 
     def audit(self, owner: str | None = None, after: int = 0, limit: int = 1000) -> list[AuditEntry]:
         """List entries, oldest first; of one owner or of all."""
@@ -153,8 +155,12 @@ class Auditing:
 def append(  # the columns of one row
     connection: Connection, owner: str, action: Action, subject: str, sealed_rows: Sequence[Seal] = ()
 ) -> None:
-    """Add an entry, in the transaction of what it tells of, with the rows it brought."""
-    before = connection.execute(_HEAD).one()
+    """Add an entry, in the transaction of what it tells of, with the rows it brought.
+
+    Where the newest entry is noted no more, somebody was at the database: work goes on behind what is left,
+    and the note stays missing, so that :meth:`Auditing.verify` keeps telling it.
+    """
+    before = connection.execute(_HEAD).one_or_none() or _last_written(connection)
     content = list_digest(sealed_rows) if sealed_rows else None
     entry = AuditEntry(before.sequence + 1, datetime.now(UTC), owner, action, subject, "", content)
     sealed = _hash(before.hash, entry)
@@ -164,6 +170,14 @@ def append(  # the columns of one row
                   for place, seal in enumerate(sealed_rows)]  # fmt: skip
         connection.execute(_LIST, listed)
     connection.execute(_NOTE, {"sequence": entry.sequence, "hash": sealed})
+
+
+def _last_written(connection: Connection) -> AuditHead:
+    """Newest entry there is, where it is noted nowhere; never a number that a list of seals has."""
+    last = connection.execute(select(audit).order_by(audit.c.sequence.desc()).limit(1)).one_or_none()
+    listed = connection.execute(select(func.max(seals.c.sequence))).scalar() or 0
+    sequence, digest = (0, _NOTHING_YET) if last is None else (last.sequence, last.hash)
+    return AuditHead(max(sequence, listed), digest)
 
 
 def _values(value: AuditEntry | Seal) -> dict[str, Any]:
@@ -203,6 +217,8 @@ def _walk(
         last, before = entry.sequence, entry.hash
         if kept is not None and kept.sequence == last and kept.hash != before:
             return BrokenLink(last, "head")
+    if (stray := listed.stray(last)) is not None:
+        return BrokenLink(stray, "missing")
     noted = connection.execute(select(audit_head.c.sequence, audit_head.c.hash)).one_or_none()
     if noted is None or tuple(noted) != (last, before):
         return BrokenLink(last + 1, "head")
@@ -217,11 +233,25 @@ class _Lists:
     def __init__(self, listed: Iterable[Row[Any]]) -> None:
         self._lists = groupby(listed, key=lambda row: row.sequence)
         self._next = next(self._lists, None)
+        self._stray: int | None = None
 
     def digest(self, sequence: int) -> str | None:
         """Digest of what is listed under an entry; ``None`` if nothing is."""
         while self._next is not None and self._next[0] < sequence:
-            self._next = next(self._lists, None)
+            self._pass_over(sequence - 1)
         if self._next is None or self._next[0] != sequence:
             return None
         return list_digest(Seal(row.kind, row.subject, row.thread_id, row.digest) for row in self._next[1])
+
+    def stray(self, last: int) -> int | None:
+        """Find a list whose entry there never was, once all entries up to ``last`` were walked."""
+        while self._next is not None:
+            self._pass_over(last)
+        return self._stray
+
+    def _pass_over(self, last: int) -> None:
+        assert self._next is not None  # noqa: S101  # for the type checker
+        number = self._next[0]
+        if self._stray is None and not 1 <= number <= last:
+            self._stray = number
+        self._next = next(self._lists, None)

@@ -3,8 +3,10 @@
 Each is taken over the row and a random salt that stands in the row, so that once the row is deleted its
 digest tells nothing, not even to somebody who guesses the text. Digests are listed under the entry of the
 record of who did what that brought them; the entry's hash covers the list. What is written anew, a
-judgement, is listed anew: the last digest counts. How much an answer depends on its image is measured
-later and is not covered; nor are titles, pins and tags.
+judgement, is listed anew: the last digest counts. That a conversation is still its owner's is told by the
+owner of the entry, which its hash covers; conversations from before there were seals have an entry without
+one. How much an answer depends on its image is measured later and is not covered; nor are titles, pins and
+tags.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import and_, bindparam, func, select
 
-from app.history.models import answers, audit, feedback, seals, turns, view_images, views
+from app.history.models import answers, audit, feedback, seals, threads, turns, view_images, views
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +66,11 @@ _ANSWERS: Final = (
     select(answers, turns.c.thread_id)
     .join(turns, answers.c.turn_id == turns.c.id)
     .where(answers.c.id.in_(_IDS), answers.c.state != "streaming")
+)
+_OWNERS: Final = (
+    select(turns.c.id, threads.c.owner)
+    .join(threads, turns.c.thread_id == threads.c.id)
+    .where(turns.c.id.in_(_IDS))
 )
 _SOME: Final = 500
 """Rows read at a time: a statement takes about a thousand values."""
@@ -155,7 +162,7 @@ def first_changed(connection: Connection, owner: str | None) -> Change | None:
     same = and_(
         seals.c.sequence == last.c.sequence, seals.c.kind == last.c.kind, seals.c.subject == last.c.subject
     )
-    query = select(seals).join(last, same).join(audit, audit.c.sequence == seals.c.sequence)
+    query = select(seals, audit.c.owner).join(last, same).join(audit, audit.c.sequence == seals.c.sequence)
     if owner is not None:
         query = query.where(
             audit.c.owner.in_((owner, ""))
@@ -173,8 +180,12 @@ def _first_of(connection: Connection, sealed: Sequence[Row[Any]], deleted: Conta
     for kind in ("turn", "answer", "feedback"):
         subjects = [row.subject for row in sealed if row.kind == kind]
         now |= {(kind, seal.subject): seal.digest for seal in row_seals(connection, kind, subjects)}
+    asked = [row.subject for row in sealed if row.kind == "turn"]
+    owners = {row.id: row.owner for row in connection.execute(_OWNERS, {"ids": asked})}
     for row in sealed:
         found = now.get((row.kind, row.subject), "")
+        if row.kind == "turn" and found and row.owner not in ("", owners.get(row.subject)):
+            return Change(row.sequence, "content", row.subject)
         if found != row.digest and (found or row.thread_id not in deleted):
             return Change(row.sequence, "content" if found else "removed", row.subject)
     return None

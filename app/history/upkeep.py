@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,9 @@ from app.history.sqlite_file import broken, connect
 from app.history.store import HistoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from app.history.audit import AuditHead, BrokenLink
 
 __all__ = ["Health", "back_up", "compact", "examine", "restore"]
@@ -52,10 +55,20 @@ class Health:
     head: AuditHead
 
 
-def back_up(database: Path | str, images_folder: Path, destination: Path) -> int:
+def back_up(
+    database: Path | str,
+    images_folder: Path,
+    destination: Path,
+    files: AbstractContextManager[object] | None = None,
+) -> int:
     """Copy a history, at a path or URL, with its images into a new folder, while the application uses it.
 
     The folder appears whole or not at all, readable by its user alone.
+
+    Parameters
+    ----------
+    files : context manager, optional
+        Held for each image while it is copied, so that it is not deleted halfway.
 
     Returns
     -------
@@ -83,20 +96,33 @@ def back_up(database: Path | str, images_folder: Path, destination: Path) -> int
         else:
             _copy_rows(database, part / DATABASE)
             _one_file(part / DATABASE)
-        copied = _copy_images(part / DATABASE, images_folder, part / IMAGES)
+        copied = _copy_images(part / DATABASE, images_folder, part / IMAGES, files or nullcontext())
         part.rename(destination)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return copied
 
 
-def restore(source: Path, folder: Path, *, overwrite: bool = False, url: str | None = None) -> Path | None:
+def restore(
+    source: Path,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    url: str | None = None,
+    on_broken: Callable[[BrokenLink], None] = lambda _link: None,
+) -> Path | None:
     """Put a backup in the place of a data folder's history; the application must not run meanwhile.
 
     With a URL the rows go into the history there, which must be empty; only the images that are in the
     folder are moved aside.
 
-    The backup is checked, and brought to today's schema, before anything is touched.
+    The backup is checked, and brought to today's schema, before anything is touched. One whose record is not
+    as it was written is put in place all the same, since there may be no other; it is told.
+
+    Parameters
+    ----------
+    on_broken : callable
+        Given the first place where the backup is not what was written, once it is in place.
 
     Returns
     -------
@@ -121,17 +147,22 @@ def restore(source: Path, folder: Path, *, overwrite: bool = False, url: str | N
         raise HistoryExistsError(location=folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with UseLock(lock_file(folder / DATABASE), alone=True):
-        return _restore(source, folder, there, url)
+        aside, changed = _restore(source, folder, there, url)
+    if changed is not None:
+        on_broken(changed)
+    return aside
 
 
-def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> Path | None:
+def _restore(
+    source: Path, folder: Path, there: list[Path], url: str | None
+) -> tuple[Path | None, BrokenLink | None]:
     part = folder / f".restore-{rows.new_id()}"
     part.mkdir(mode=0o700)
     try:
         _copy_envelope(source, part)
         _copy_database(source / DATABASE, part / DATABASE)
-        _copy_images(part / DATABASE, source / IMAGES, part / IMAGES)
-        _check(part / DATABASE, source)
+        _copy_images(part / DATABASE, source / IMAGES, part / IMAGES, nullcontext())
+        changed = _check(part / DATABASE, source)
         if url is not None:
             _copy_rows(part / DATABASE, url)
         aside = _move_aside(there, folder)
@@ -143,7 +174,7 @@ def _restore(source: Path, folder: Path, there: list[Path], url: str | None) -> 
             (part / DATABASE).rename(folder / DATABASE)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return aside
+    return aside, changed
 
 
 def examine(path: Path | str, kept: AuditHead | None = None) -> Health:
@@ -229,7 +260,7 @@ def _one_file(path: Path) -> None:
     lock_file(path).unlink(missing_ok=True)
 
 
-def _copy_images(database: Path, source: Path, target: Path) -> int:
+def _copy_images(database: Path, source: Path, target: Path, files: AbstractContextManager[object]) -> int:
     """Copy the images a database speaks of; one deleted since the copy of the database is not there."""
     target.mkdir(mode=0o700)
     with closing(connect(database)) as connection:
@@ -237,10 +268,24 @@ def _copy_images(database: Path, source: Path, target: Path) -> int:
             digests = [row[0] for row in connection.execute("SELECT DISTINCT digest FROM images")]
         except broken() as error:
             raise BackupUnusableError(location=database, reason=str(error)) from error
-    there = [digest for digest in digests if Path(digest).name == digest and (source / digest).is_dir()]
-    for digest in there:
-        shutil.copytree(source / digest, target / digest)
-    return len(there)
+    copied = 0
+    for digest in digests:
+        if Path(digest).name == digest:
+            with files:
+                copied += _copy_image(source / digest, target / digest)
+    return copied
+
+
+def _copy_image(source: Path, target: Path) -> bool:
+    """Copy the folder of an image; false when it is not there, or is deleted meanwhile."""
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=shutil.copy2)
+    except (FileNotFoundError, shutil.Error):
+        if source.is_dir():
+            raise
+        shutil.rmtree(target, ignore_errors=True)
+    return target.is_dir()
 
 
 def _file_problems(path: Path) -> list[str]:
@@ -253,12 +298,14 @@ def _file_problems(path: Path) -> list[str]:
     return found + [f"{row[0]} {row[1]} → {row[2]}" for row in orphaned[:20]]
 
 
-def _check(path: Path, source: Path) -> None:
+def _check(path: Path, source: Path) -> BrokenLink | None:
+    """Refuse a damaged backup; returns where a whole one is not what was written."""
     if problems := _file_problems(path):
         raise BackupUnusableError(location=source, reason=problems[0])
     health = examine(path)
     if health.problems:
         raise BackupUnusableError(location=source, reason=health.problems[0])
+    return health.broken
 
 
 def _move_aside(there: list[Path], folder: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """The record tells who did what, and every change or removal of an entry is found."""
 
 import random
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -224,3 +225,66 @@ def test_what_the_store_changes_itself_is_right(store):
     assert store.verify() is None
     store.delete("amal", ids["branch"])
     assert store.verify() is None
+
+
+def test_a_list_of_seals_without_an_entry_is_told(store):
+    """It would otherwise count as the last digest of a question, and hide that the question was changed."""
+    thread, turn, answer = store.begin_turn("amal", None, "mass on the left?", [], "demo")
+    store.finish(answer, "yes", "complete")
+    assert store.verify() is None
+    _sql(store, "UPDATE turns SET question = 'mass on the right?'")
+    for sequence in (999_999, 0, -5):
+        with _unchecked(store) as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO seals (sequence, place, kind, subject, thread_id, digest) "
+                    "VALUES (:sequence, 0, 'turn', :turn, :thread, '')"
+                ),
+                {"sequence": sequence, "turn": turn, "thread": thread},
+            )
+        assert store.verify() == store.verify("amal") == BrokenLink(sequence, "missing")
+        _sql(store, "DELETE FROM seals WHERE sequence = :value", sequence)
+    assert store.verify().kind == "content"
+
+
+@contextmanager
+def _unchecked(store):
+    """Write as somebody does who stands above the rules of the schema."""
+    engine = store.database._engine
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.connection.driver_connection.execute("PRAGMA foreign_keys=OFF")
+        else:
+            connection.execute(text("SET session_replication_role = replica"))
+        yield connection
+        connection.commit()
+        connection.connection.invalidate()
+
+
+@pytest.mark.parametrize(
+    "emptied", [("audit_head",), ("seals", "audit", "audit_head"), ("audit", "audit_head")]
+)
+def test_a_record_without_its_end_is_told_and_work_goes_on(store, emptied):
+    """Nobody is kept from asking; that the record was emptied stays to be seen."""
+    _, _, answer = store.begin_turn("amal", None, "question", [], "demo")
+    store.finish(answer, "yes", "complete")
+    with _unchecked(store) as connection:
+        for table in emptied:
+            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608  # our tables
+    broken = store.verify()
+    assert broken is not None
+    assert isinstance(store.head(), AuditHead)
+    for _ in range(2):
+        _, _, answer = store.begin_turn("amal", None, "another", [], "demo")
+        store.finish(answer, "no", "complete")
+    assert store.verify() is not None
+    assert store.verify().kind in ("head", "missing")
+
+
+def test_a_conversation_given_to_somebody_else_is_told(store):
+    """The entry that brought a question names whose it is."""
+    thread, turn, answer = store.begin_turn("amal", None, "question", [], "demo")
+    store.finish(answer, "yes", "complete")
+    assert store.verify() is None
+    _sql(store, "UPDATE threads SET owner = 'mallory' WHERE id = :value", thread)
+    assert store.verify() == store.verify("amal") == BrokenLink(1, "content", turn)

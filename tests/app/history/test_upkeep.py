@@ -1,6 +1,7 @@
 """A history is copied while it is used, put back whole, checked, compacted and pruned as announced."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -142,6 +143,62 @@ def test_a_damaged_backup_touches_nothing(folder, tmp_path, damage):
         restore(tmp_path / "copy", folder, overwrite=True)
     assert _questions(folder) == ["first question"]
     assert sorted(place.name for place in folder.glob("[!.]*")) == ["history.sqlite3", "images"]
+
+
+def test_a_backup_is_made_while_conversations_go(folder, tmp_path, monkeypatch):
+    """An image that is deleted under the copying is one that was deleted; the rest is copied."""
+    digests = [f"{number:064x}" for number in range(6)]
+    with HistoryStore.open(folder / "history.sqlite3") as store:
+        for digest in digests:
+            (folder / "images" / digest).mkdir()
+            for name in ("image.json", "frames.npy"):
+                (folder / "images" / digest / name).write_bytes(b"pixels")
+            store.add_image("amal", digest, "CT Chest")
+            _ask(store, "question", digest)
+    gone = iter(digests[:3])
+    copy = shutil.copy2
+
+    def copied(source, target):
+        source = Path(source)
+        if source.parent.name in digests[3:]:
+            return copy(source, target)
+        shutil.rmtree(folder / "images" / next(gone, "none"), ignore_errors=True)
+        shutil.rmtree(source.parent, ignore_errors=True)
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copy2", copied)
+    assert back_up(folder / "history.sqlite3", folder / "images", tmp_path / "copy") == 3
+    assert sorted(place.name for place in (tmp_path / "copy" / "images").iterdir()) == digests[3:]
+
+
+def test_an_image_is_copied_whole_or_not_at_all(folder, tmp_path):
+    """Whoever deletes one waits for its copy."""
+    files = FilesLock(folder / ".images.lock")
+    database, copied = folder / "history.sqlite3", []
+    with files:
+        thread = threading.Thread(
+            target=lambda: copied.append(back_up(database, folder / "images", tmp_path / "copy", files))
+        )
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join(30)
+    assert copied == [1]
+
+
+def test_a_changed_backup_is_put_in_place_and_told(folder, tmp_path, capsys):
+    """There may be no other one; whoever restores it has to know."""
+    back_up(folder / "history.sqlite3", folder / "images", tmp_path / "copy")
+    told = []
+    restore(tmp_path / "copy", tmp_path / "whole", on_broken=told.append)
+    assert told == []
+    _sql(tmp_path / "copy" / "history.sqlite3", "UPDATE turns SET question = 'another question'")
+    restore(tmp_path / "copy", tmp_path / "new", on_broken=told.append)
+    assert [link.kind for link in told] == ["content"]
+    assert _questions(tmp_path / "new") == ["another question"]
+    third = ["--data-folder", str(tmp_path / "third"), "--language", "en"]
+    assert run(["history", "restore", str(tmp_path / "copy"), *third]) == 1
+    assert "is not as it was stored" in capsys.readouterr().out
 
 
 # --- checking, compacting ---------------------------------------------------------------------------
