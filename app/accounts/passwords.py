@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.accounts.errors import PasswordUnfitError
 from app.accounts.names import same_name
+from app.history.lines import storable
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -86,6 +87,7 @@ def check_new(password: str, name: str) -> None:
     bare = folded.strip("0123456789!@#$%^&*._- ")
     if (
         not LEAST <= len(password) <= MOST
+        or storable(password) != password
         or len(set(folded)) < _FEWEST_DIFFERENT
         or bare in (*_COMMON, name)
         or folded.replace(name, "") in ("", name)
@@ -97,5 +99,8 @@ def check_new(password: str, name: str) -> None:
 
 
 def _bytes(password: str) -> bytes:
-    """One spelling, so that a password typed on another keyboard is still the same (RFC 8265)."""
-    return unicodedata.normalize("NFC", password)[: MOST + 1].encode()
+    """One spelling, so that a password typed on another keyboard is still the same (RFC 8265).
+
+    Halves of characters, which only a program sends, are no reason to fail otherwise than any wrong password.
+    """
+    return unicodedata.normalize("NFC", password)[: MOST + 1].encode("utf-8", "surrogatepass")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["ROLES", "Account", "Role", "SignIn"]
+__all__ = ["CLOCKS_DIFFER", "ROLES", "Account", "Role", "SignIn"]
 
 Role = Literal["clinician", "reviewer", "administrator"]
 """``clinician``: images and conversations of their own. ``reviewer``: reads everybody's conversations,
 changes none, and each look is recorded. ``administrator``: accounts and sign-ins, and no patient's data."""
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""How far ahead a stored time may be, where several machines share a database. One further ahead was stored
+before the clock was set back, and is taken for long ago."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, insert, or_, select, update
 
-from app.accounts.records import Account, SignIn
+from app.accounts.records import CLOCKS_DIFFER, Account, SignIn
 from app.accounts.tables import accounts, sign_ins
 from app.history.audit import append
 
@@ -153,10 +153,18 @@ class SignIns:
             self._remembered.clear()
 
     def _over(self, now: datetime) -> Any:
-        return or_(sign_ins.c.seen < now - self._idle, sign_ins.c.created < now - self._longest)
+        late = now + CLOCKS_DIFFER
+        return or_(
+            sign_ins.c.seen < now - self._idle,
+            sign_ins.c.created < now - self._longest,
+            sign_ins.c.seen > late,
+            sign_ins.c.created > late,
+        )
 
     def _has_ended(self, found: SignIn, now: datetime) -> bool:
-        return now - found.seen > self._idle or now - found.created > self._longest
+        late = now + CLOCKS_DIFFER  # of a time to come nobody knows how long ago it was
+        old = now - found.seen > self._idle or now - found.created > self._longest
+        return old or found.seen > late or found.created > late
 
     def _recall(self, digest: str) -> SignIn | None:
         with self._lock:

@@ -12,7 +12,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from app.accounts.errors import (
     AccountExistsError,
@@ -24,9 +24,10 @@ from app.accounts.errors import (
 )
 from app.accounts.names import LONGEST_NAME, checked_name, same_name
 from app.accounts.passwords import LEAST, MOST, Passwords, check_new
-from app.accounts.records import Account
+from app.accounts.records import CLOCKS_DIFFER, Account
 from app.accounts.tables import accounts, sign_in_failures, sign_ins
 from app.history.audit import append
+from app.history.lines import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,8 @@ _FREE_IN_ALL: Final = 25
 _FIRST_DELAY_S: Final = 15
 _LONGEST_DELAY_S: Final = 15 * 60
 _FORGOTTEN: Final = timedelta(days=1)
+_OF_THE_NAME: Final = 32
+"""Characters of a key that stand for the name; the others stand for name and address."""
 
 
 class AccountStore:
@@ -126,7 +129,8 @@ class AccountStore:
             self._change(connection, found.id, password=hashed, must_change=True)
             append(connection, by, "managed", found.id)
             connection.execute(delete(sign_ins).where(sign_ins.c.account_id == found.id))
-            connection.execute(delete(sign_in_failures).where(sign_in_failures.c.key == _key(found.name)))
+            mine = sign_in_failures.c.key.startswith(_key(found.name)[:_OF_THE_NAME])
+            connection.execute(delete(sign_in_failures).where(mine))
 
     def set_disabled(self, name: str, *, disabled: bool, by: str = COMMAND_LINE) -> None:
         """Keep an account out, at once, or let it in again.
@@ -192,7 +196,7 @@ class AccountStore:
         SignInFailedError
             For any other reason; it cannot be told which.
         """
-        known = same_name(name)[: LONGEST_NAME + 1]
+        known = storable(same_name(name))[: LONGEST_NAME + 1]
         keys = {_key(known, address): _FREE_FROM_ONE_ADDRESS, _key(known): _FREE_IN_ALL}
         self._count_attempt(keys)
         with self._database.read() as connection:
@@ -262,10 +266,14 @@ class AccountStore:
         """Count an attempt as failed until it has succeeded; refuse it while a delay runs."""
         now = self._clock()
         with self._database.write() as connection:
-            connection.execute(delete(sign_in_failures).where(sign_in_failures.c.last < now - _FORGOTTEN))
+            over = or_(
+                sign_in_failures.c.last < now - _FORGOTTEN, sign_in_failures.c.last > now + CLOCKS_DIFFER
+            )
+            connection.execute(delete(sign_in_failures).where(over))
             query = select(sign_in_failures).where(sign_in_failures.c.key.in_(keys)).with_for_update()
             found = {row.key: row for row in connection.execute(query)}
             waiting = max((row.until for row in found.values()), default=now)
+            waiting = min(waiting, now + timedelta(seconds=_LONGEST_DELAY_S))
             if waiting > now:
                 raise SignInDelayedError(seconds=int((waiting - now).total_seconds()) + 1)
             for key, free in keys.items():
@@ -288,8 +296,9 @@ def _delay(count: int, free: int) -> timedelta:
 
 
 def _key(name: str, address: str | None = None) -> str:
-    # a digest: somebody may have typed a password where the name belongs
-    return hashlib.sha256(repr((name, address)).encode()).hexdigest()
+    # digests: somebody may have typed a password where the name belongs. All keys of a name begin alike
+    parts = (repr((name, None)), repr((name, address)))
+    return "".join(hashlib.sha256(part.encode()).hexdigest()[:_OF_THE_NAME] for part in parts)
 
 
 def _row(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | None:
@@ -297,7 +306,7 @@ def _row(connection: Connection, condition: ColumnElement[bool]) -> Row[Any] | N
 
 
 def _require(connection: Connection, name: str) -> Row[Any]:
-    found = _row(connection, accounts.c.name == same_name(name))
+    found = _row(connection, accounts.c.name == storable(same_name(name)))
     if found is None:
         raise AccountMissingError(found=name[:LONGEST_NAME])
     return found

@@ -261,3 +261,47 @@ def test_an_outdated_hash_is_made_anew(database, clock, cheap):
     with database.read() as connection:
         assert "t=2" in connection.scalar(select(table.c.password))
     assert accounts.authenticate("amal", GOOD)
+
+
+def test_a_reset_lets_in_from_every_desk(accounts):
+    """The failures of a name are forgotten for every address they came from, and only those of that name."""
+    for name in ("amal", "badr"):
+        accounts.add(name, "clinician", GOOD)
+        fail(accounts, name, "10.0.0.5", times=5)
+        fail(accounts, name, "10.0.0.6", times=5)
+        with pytest.raises(SignInDelayedError):
+            accounts.authenticate(name, GOOD, "10.0.0.5")
+    accounts.reset("amal", "another good sentence")
+    for address in ("10.0.0.5", "10.0.0.6"):
+        assert accounts.authenticate("amal", "another good sentence", address)
+    with pytest.raises(SignInDelayedError):
+        accounts.authenticate("badr", GOOD, "10.0.0.6")
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_out(accounts, clock):
+    """Failures of a time to come are long ago, and no wait is longer than the longest."""
+    accounts.add("amal", "clinician", GOOD)
+    clock.pass_(days=3650)
+    fail(accounts, "amal", times=5)
+    clock.pass_(days=-3650)
+    assert accounts.authenticate("amal", GOOD)
+    clock.pass_(seconds=50)
+    fail(accounts, "amal", times=5)
+    clock.pass_(seconds=-50)
+    with pytest.raises(SignInDelayedError) as error:
+        accounts.authenticate("amal", GOOD)
+    assert error.value.values["seconds"] <= 15 * 60 + 1
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\x00"])
+def test_halves_of_characters_fail_like_anything_wrong(accounts, text):
+    """In a name and in a password; a new password cannot hold any."""
+    accounts.add("amal", "clinician", GOOD)
+    for name, password in ((f"am{text}al", GOOD), ("amal", GOOD + text), ("amal", text)):
+        if same_name(name) != "amal" or password != GOOD:
+            with pytest.raises(SignInFailedError):
+                accounts.authenticate(name, password)
+    with pytest.raises(PasswordUnfitError):
+        accounts.reset("amal", "another good sentence" + text)
+    with pytest.raises(AccountMissingError):
+        accounts.reset(f"no{text}body", GOOD)
