@@ -121,7 +121,8 @@ def _time(value: Any, entry: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None and 1970 <= moment.year < 9999:
-            return moment.astimezone(UTC)
+            # one to come would stand first for ever, and never grow old
+            return min(moment.astimezone(UTC), datetime.now(UTC))
     except (TypeError, ValueError):
         pass
     raise _wrong(entry, "a time with its zone")

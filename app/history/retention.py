@@ -12,7 +12,7 @@ from sqlalchemy import Select, delete, func, select
 
 from app.history import rows
 from app.history.audit import append
-from app.history.models import images, tags, threads, turns, view_images
+from app.history.models import audit, images, tags, threads, turns, view_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,10 @@ ThreadClass = Literal["plain", "tagged", "pinned"]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Days since the last change after which conversations of a class are deleted; ``None``: never."""
+    """Days since the last change after which conversations of a class are deleted; ``None``: never.
+
+    One that was taken in is kept as long from that moment on, however old it was.
+    """
 
     plain: int | None = None
     tagged: int | None = None
@@ -81,10 +84,14 @@ def expired(database: Database, rule: Retention, now: datetime) -> list[Expired]
     """List conversations retention would delete, the oldest first."""
     days = {"plain": rule.plain, "tagged": rule.tagged, "pinned": rule.pinned}
     found: list[Expired] = []
+    came = select(audit.c.subject, audit.c.time).where(audit.c.action == "imported")
     with database.read() as connection:
+        taken_in = {row.subject: row.time for row in connection.execute(came)}
         for row in connection.execute(_listed().order_by(threads.c.updated)):
             limit = days[_class_of(row)]
-            if limit is not None and row.updated < now - timedelta(days=limit):
+            # whoever brings an old conversation back wants to have it for as long as a new one
+            last = max(row.updated, taken_in.get(row.id, row.updated))
+            if limit is not None and last < now - timedelta(days=limit):
                 found.append(Expired(row.owner, row.id, row.updated, row.turn_count, _class_of(row)))
     return found
 

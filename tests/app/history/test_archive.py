@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event
@@ -13,6 +14,7 @@ from sqlalchemy import event
 from app.errors import ArchiveError, ArchiveTooLargeError, FileAccessError, ThreadNotFoundError
 from app.history.archive import ArchiveLimits
 from app.history.records import StoredView
+from app.history.retention import Retention, expired, prune
 
 
 @pytest.fixture
@@ -289,3 +291,40 @@ def test_judgements_that_come_with_a_conversation_are_found(store, thread, pixel
     (hit,) = store.search("badr", "", feedback="wrong_side")
     assert hit.thread_id == new
     assert store.verify() is None
+
+
+def test_an_old_conversation_is_kept_from_the_day_it_came(store, exported, kept):
+    """Retention counts from the import where nothing was changed since."""
+    _changed(exported, _set(("thread", "updated"), "2020-01-01T00:00:00+00:00"))
+    new, now = store.import_thread("badr", exported, kept), datetime.now(UTC)
+    assert store.load("badr", new).updated.year == 2020
+    rule = Retention(plain=30, tagged=30)
+    assert new not in {item.thread_id for item in expired(store.database, rule, now + timedelta(days=29))}
+    (item,) = (one for one in expired(store.database, rule, now + timedelta(days=31)) if one.owner == "badr")
+    assert prune(store.database, [item])[0] == 1
+
+
+def test_no_time_of_an_archive_is_still_to_come(store, exported, kept):
+    """One dated 9998 stands where one of today does, in the list and in the search, and grows old like it."""
+
+    def later(record, _content):
+        moment = "9998-01-01T00:00:00+00:00"
+        record["thread"] |= {"created": moment, "updated": moment}
+        for turn in record["thread"]["turns"]:
+            turn["created"] = moment
+            for answer in turn["answers"]:
+                answer |= {"started": moment, "finished": moment}
+
+    _changed(exported, later)
+    new = store.import_thread("badr", exported, kept)
+    thread, _, _ = store.begin_turn("badr", None, "a question of now", [], "demo")
+    assert [one.id for one in store.threads("badr")] == [thread, new]
+    first, *_ = store.search("badr", "", since=datetime(2020, 1, 1, tzinfo=UTC))
+    assert first.thread_id == thread
+    loaded = store.load("badr", new)
+    now = datetime.now(UTC)
+    times = [loaded.created, loaded.updated, *(turn.created for turn in loaded.turns)]
+    times += [
+        moment for turn in loaded.turns for one in turn.answers for moment in (one.started, one.finished)
+    ]
+    assert all(moment <= now for moment in times)
