@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from app.conversation import answer_in, messages, until
+from app.history.lines import is_plain
 from engine.backend import MeasuresGrounding
 from engine.errors import PromptTooLongError
 from engine.messages import Message
@@ -113,6 +114,8 @@ class GroundingService:
         if found is None:
             return None
         value = asdict(found) | {"sentences": [asdict(sentence) for sentence in found.sentences]}
+        if not is_plain(value):
+            return None  # a server whose likelihoods are no numbers has measured nothing
         self._store.keep_grounding(owner, answer_id, value)
         return value
 

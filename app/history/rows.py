@@ -7,13 +7,14 @@ the thread's, taken first, so that two never wait for each other.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
 from app.errors import AnswerNotFoundError, ImageNotFoundError, ThreadNotFoundError, TurnNotFoundError
 from app.history.indexing import unindex_thread
+from app.history.lines import is_plain, storable_values
 from app.history.models import (
     answers,
     feedback,
@@ -345,8 +346,20 @@ def answers_of(connection: Connection, thread_id: str) -> dict[str, list[Answer]
     query = query.where(turns.c.thread_id == thread_id).order_by(answers.c.position)
     found: dict[str, list[Answer]] = {}
     for turn_id, *values in connection.execute(query):
-        found.setdefault(turn_id, []).append(Answer(*values))
+        found.setdefault(turn_id, []).append(_readable(Answer(*values)))
     return found
+
+
+def _readable(answer: Answer) -> Answer:
+    """Answer whose values can be shown and exported, also where an earlier version stored what cannot."""
+    if answer.usage is None and answer.error_values is None and answer.grounding is None:
+        return answer
+    return replace(
+        answer,
+        usage=storable_values(answer.usage),
+        error_values=storable_values(answer.error_values),
+        grounding=storable_values(answer.grounding) if is_plain(answer.grounding) else None,
+    )
 
 
 def tags_of(connection: Connection, thread_ids: Sequence[str]) -> dict[str, list[str]]:

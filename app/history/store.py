@@ -18,7 +18,7 @@ from app.history.archive import Archiving
 from app.history.audit import Auditing, append
 from app.history.curation import Curation
 from app.history.database import Database
-from app.history.lines import LONGEST_TITLE, one_line, storable, title_of
+from app.history.lines import LONGEST_TITLE, is_plain, one_line, storable, storable_values, title_of
 from app.history.measurements import Measuring
 from app.history.models import answers, images, tags, threads, turns
 from app.history.prompts import Prompting
@@ -250,10 +250,15 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         ------
         AnswerNotFoundError
             If the answer is not there for this owner.
+        ValueError
+            If a number of it is infinite or none at all.
         """
+        if not is_plain(kept := dict(value)):
+            raise ValueError("found a dependence that is no number, expected a finite one")
         with self._database.write() as connection:
             rows.check_answer(connection, owner, answer_id)
-            connection.execute(update(answers).where(answers.c.id == answer_id).values(grounding=dict(value)))
+            kept = storable_values(kept)
+            connection.execute(update(answers).where(answers.c.id == answer_id).values(grounding=kept))
 
     def finish(
         self,
@@ -294,9 +299,9 @@ class HistoryStore(Searching, Curation, Archiving, Auditing, Measuring, Promptin
         end = {
             "text": text,
             "state": state,
-            "usage": None if usage is None else dict(usage),
+            "usage": None if usage is None else storable_values(dict(usage)),
             "error_key": error_key,
-            "error_values": None if error_values is None else dict(error_values),
+            "error_values": None if error_values is None else storable_values(dict(error_values)),
             "finished": now,
         }
         with self._database.write() as connection:

@@ -162,6 +162,19 @@ def test_an_answer_of_another_model_is_not_judged_by_this_one(
     assert measuring.measured == []
 
 
+def test_a_dependence_that_is_no_number_is_none(
+    workspace: Workspace, measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is shown or kept of it, and the conversation can be exported."""
+    update = asked(workspace)
+    found = ImageDependence(1.25, "strong", (SentenceDependence("Left.", float("nan"), "strong"),))
+    monkeypatch.setattr(Measuring, "image_dependence", lambda *_: found)
+
+    assert workspace.grounding.of(ME, update.thread_id, update.answer_id) is None
+    assert workspace.thread(ME, update.thread_id).turns[0].answers[0].grounding is None
+    assert workspace.curation.export(ME, update.thread_id).is_file()
+
+
 def test_somebody_else_s_answer_is_not_there(workspace: Workspace) -> None:
     """Neither measured nor told."""
     update = asked(workspace)

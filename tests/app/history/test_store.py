@@ -1,6 +1,10 @@
 """The history keeps every question and answer, shows each owner their own, and forgets what is deleted."""
 
+import json
+import math
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -260,3 +264,44 @@ def test_ids_are_unguessable_and_unlike(store):
     ids = [id_ for _ in range(50) for id_ in store.begin_turn("amal", None, "q", [], "demo")]
     assert len(set(ids)) == 150
     assert all(len(id_) >= 22 for id_ in ids)
+
+
+def test_values_that_no_page_and_no_file_takes_are_not_stored(store, tmp_path):
+    """Halves of characters and NUL in what a server says of an error; numbers that are none."""
+    thread, _, answer = store.begin_turn("amal", None, "q", [], "demo")
+    said = {"reason": "bad \ud83d byte \x00", "nested": [{"\udfff": ("x\ud800",)}], "n": 3}
+    usage = {"total_s": math.nan, "tokens": 5, "first_s": -math.inf}
+    store.finish(answer, "", "failed", usage=usage, error_key="engine.error", error_values=said)
+    for grounding in ({"difference": math.nan}, {"sentences": [{"difference": math.inf}]}):
+        with pytest.raises(ValueError, match="no number"):
+            store.keep_grounding("amal", answer, grounding)
+    (loaded,) = store.load("amal", thread).turns[0].answers
+    assert loaded.error_values == {"reason": "bad � byte �", "nested": [{"�": ["x�"]}], "n": 3}
+    assert loaded.usage == {"total_s": None, "tokens": 5, "first_s": None}
+    assert loaded.grounding is None
+    json.dumps([loaded.error_values, loaded.usage], ensure_ascii=False, allow_nan=False).encode()
+    (tmp_path / "images").mkdir()
+    store.export_thread("amal", thread, tmp_path / "out.zip", tmp_path / "images")
+    assert store.import_thread("badr", tmp_path / "out.zip", lambda folder: ("", str(folder)))
+    assert store.verify() is None
+
+
+def test_values_an_earlier_version_stored_can_be_read_and_exported(store, path, tmp_path):
+    """A dependence that is no number is none; the rest is written as it can be shown."""
+    thread, _, answer = store.begin_turn("amal", None, "q", [], "demo")
+    store.finish(answer, "left", "complete", usage={"tokens": 5})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE answers SET grounding = '{\"difference\": NaN}', usage = '{\"total_s\": Infinity}', "
+            'error_values = \'{"reason": "bad \\ud83d"}\''
+        )
+        connection.commit()
+    (loaded,) = store.load("amal", thread).turns[0].answers
+    assert (loaded.grounding, loaded.usage, loaded.error_values) == (
+        None,
+        {"total_s": None},
+        {"reason": "bad �"},
+    )
+    (tmp_path / "images").mkdir()
+    store.export_thread("amal", thread, tmp_path / "out.zip", tmp_path / "images")
+    assert store.import_thread("badr", tmp_path / "out.zip", lambda folder: ("", str(folder)))
