@@ -163,7 +163,7 @@ def test_an_answer_of_another_model_is_not_judged_by_this_one(
 
 
 def test_a_dependence_that_is_no_number_is_none(
-    workspace: Workspace, measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is shown or kept of it, and the conversation can be exported."""
     update = asked(workspace)
