@@ -15,15 +15,16 @@ from app.history import indexing, rows
 from app.history.audit import append
 from app.history.lines import one_line, storable, title_of
 from app.history.measurements import copy_measurements
-from app.history.models import answers, feedback, tags, threads, turns
+from app.history.models import answers, feedback, passages, tags, threads, turns
 from app.history.records import FEEDBACK_REASONS, Feedback
 from app.history.seals import Seal, row_seals, thread_seals
+from app.history.words import indexed
 from i18n.text import language_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, RowMapping
 
     from app.history.database import Database
     from app.history.records import FeedbackReason, Language, StoredView
@@ -228,8 +229,7 @@ def _branch(
     same = {name: thread._mapping[name] for name in ("answer_language", "patient", "study")}  # noqa: SLF001
     connection.execute(update(threads).where(threads.c.id == branch).values(**same))
     shown = rows.views_of(connection, thread_id)
-    for turn in found if keep_last else found[:-1]:
-        _copy_turn(connection, owner, turn, shown.get(turn.id, ()), branch)
+    _copy_turns(connection, thread_id, found if keep_last else found[:-1], shown, branch)
     kept = {turn.id for turn in found}
     images, kept_images = (
         {digest for turn, views in shown.items() if turn in some for view in views for digest in view.images}
@@ -248,23 +248,48 @@ def _turns_until(connection: Connection, thread_id: str, turn_id: str) -> Sequen
     raise TurnNotFoundError(found=turn_id)
 
 
-def _copy_turn(
-    connection: Connection, owner: str, turn: Row[Any], shown: Iterable[StoredView], branch: str
+def _copy_turns(
+    connection: Connection,
+    thread_id: str,
+    found: Sequence[Row[Any]],
+    shown: Mapping[str, Sequence[StoredView]],
+    branch: str,
 ) -> None:
-    new_turn = rows.insert_turn(connection, branch, turn.question, shown, turn.created, turn.position)
-    indexing.index_question(connection, owner, new_turn)
-    ended = (answers.c.turn_id == turn.id) & (answers.c.state != "streaming")
-    query = select(answers).where(ended).order_by(answers.c.position)
-    made: dict[str, str] = {}
-    for row in connection.execute(query).mappings().all():
-        made[row["id"]] = rows.new_id()
-        twin_of = row["translation_of"]
-        values = {
-            **row,
-            "id": made[row["id"]],
-            "salt": rows.new_id(),
-            "turn_id": new_turn.id,
-            "translation_of": twin_of and made[twin_of],
-        }
-        connection.execute(insert(answers).values(**values))
-        indexing.index_answer(connection, made[row["id"]])
+    """Copy turns with their ended answers, and what the search knows of them: everybody waits meanwhile."""
+    mine = turns.c.thread_id == thread_id
+    query = select(passages).join(turns, passages.c.turn_id == turns.c.id).where(mine)
+    known = {(row.turn_id, row.answer_id): row for row in connection.execute(query)}
+    given: dict[str, list[RowMapping]] = {}
+    query = select(answers).join(turns, answers.c.turn_id == turns.c.id)
+    query = query.where(mine, answers.c.state != "streaming").order_by(answers.c.position)
+    for answer in connection.execute(query).mappings():
+        given.setdefault(answer["turn_id"], []).append(answer)
+    messages: list[indexing.Message] = []
+    copies: list[dict[str, Any]] = []
+    for turn in found:
+        copied = rows.insert_turn(
+            connection, branch, turn.question, shown.get(turn.id, ()), turn.created, turn.position
+        )
+        asked = known[turn.id, None]
+        messages.append(indexing.Message(turn.created, asked.facets, asked.words, copied.id))
+        made: dict[str, str] = {}
+        for row in given.get(turn.id, ()):
+            made[row["id"]] = rows.new_id()
+            twin_of = row["translation_of"]
+            copies.append(
+                {
+                    **row,
+                    "id": made[row["id"]],
+                    "salt": rows.new_id(),
+                    "turn_id": copied.id,
+                    "translation_of": twin_of and made[twin_of],
+                }
+            )
+            said = known.get((turn.id, row["id"]))
+            # one that was taken for cut off may have grown since it was put into the search
+            known_words = said.words if said is not None and row["state"] != "interrupted" else None
+            words = indexed(row["text"]) if known_words is None else known_words
+            messages.append(indexing.Message(row["started"], asked.facets, words, copied.id, made[row["id"]]))
+    if copies:
+        connection.execute(insert(answers), copies)
+    indexing.index_messages(connection, messages)

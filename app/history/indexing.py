@@ -119,21 +119,21 @@ def index_judgement(connection: Connection, answer_id: str) -> None:
 
 def index_messages(connection: Connection, messages: Iterable[Message]) -> None:
     """Put messages that come together into the search; those of one time in their order."""
-    ordered = sorted(messages, key=lambda message: message.time)
-    if not ordered:
-        return
-    number = _free(connection, passage_number(ordered[0].time)) - 1
-    numbered: dict[int, Message] = {}
-    for one in ordered:
-        number = max(number + 1, passage_number(one.time))
-        numbered[number] = one
-    given = [{"id": number, **_values(one)} for number, one in numbered.items()]
-    done = set(connection.scalars(_ADD[connection.dialect.name], given))
-    if connection.dialect.name == "sqlite":
-        parts.put(connection, [(n, one.facets, one.words) for n, one in numbered.items() if n in done])
-    for number, one in numbered.items():
-        if number not in done:  # another conversation has a message of this very instant
-            _put(connection, one)
+    wanted = [(passage_number(one.time), one) for one in sorted(messages, key=lambda message: message.time)]
+    if wanted:
+        wanted[0] = _free(connection, wanted[0][0]), wanted[0][1]
+    while wanted:
+        numbered: dict[int, Message] = {}
+        number = -(2**62)
+        for least, one in wanted:
+            number = max(number + 1, least)
+            numbered[number] = one
+        given = [{"id": number, **_values(one)} for number, one in numbered.items()]
+        done = set(connection.scalars(_ADD[connection.dialect.name], given))
+        if connection.dialect.name == "sqlite":
+            parts.put(connection, [(n, one.facets, one.words) for n, one in numbered.items() if n in done])
+        # another conversation has a message of this very instant
+        wanted = [(_free(connection, n + 1), one) for n, one in numbered.items() if n not in done]
 
 
 def unindex_thread(connection: Connection, thread_id: str) -> None:

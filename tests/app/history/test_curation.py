@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from app.errors import AnswerNotFoundError, NotFoundError, ThreadNotFoundError, TurnNotFoundError
 from app.history.records import FEEDBACK_REASONS, StoredView
@@ -197,3 +198,26 @@ def test_nobody_else_may(store):
     assert store.threads("badr") == []
     assert store.tags("badr") == []
     assert len(store.threads("amal")) == 2
+
+
+def test_a_branch_is_made_in_few_steps_and_found(store):
+    """Nobody waits long for the branch of a long conversation; its messages are found as the original's."""
+    steps, counts = [], []
+    event.listen(store.database._engine, "before_cursor_execute", lambda *_: steps.append(1))
+    for count in (4, 8):
+        thread, turns = _conversation(store, count)
+        answer = store.load("amal", thread).turns[0].answers[0]
+        store.judge("amal", answer.id, ["other"])
+        steps.clear()
+        branch = store.fork("amal", thread, turns[-1])
+        counts.append(len(steps))
+        for query, options in (("question", {}), ("answer", {}), ("", {"modality": "CT"})):
+            found = [hit.thread_id for hit in store.search("amal", query, limit=500, **options)]
+            assert found.count(branch) == found.count(thread) > 0
+        judged = [hit.thread_id for hit in store.search("amal", "", feedback="other", limit=500)]
+        assert branch not in judged, "what was said of an answer stays with it"
+        assert thread in judged
+    assert counts[1] - counts[0] < 20 * 4, counts
+    if store.database._sqlite:
+        store.database.check_index()
+    assert store.verify() is None
