@@ -7,8 +7,10 @@ record of who did what. It knows nothing of pages or HTTP, and nothing of the mo
 from __future__ import annotations
 
 import shutil
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from app.errors import ArchiveError
@@ -43,6 +45,9 @@ __all__ = ["CurationService", "ThreadPage"]
 
 _LARGEST_RECORD: Final = 8 << 20
 """Bytes of the JSON about one imported image; that of a CT of 2,000 slices is about 1 MiB."""
+_SEEN_AGAIN_S: Final = 600.0
+_MOST_SHOWN: Final = 10_000
+"""Conversations of which it is known when they were noted; of others it is noted once too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class CurationService:
         self._files = files
         self._label = label
         self._slides = slides
+        self._shown: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -146,8 +152,14 @@ class CurationService:
             before=before,
         )
 
-    def show(self, owner: str, thread_id: str) -> Thread:
+    def show(self, owner: str, thread_id: str, *, again: bool = False) -> Thread:
         """Load a conversation for somebody to read, and note that it was shown.
+
+        Parameters
+        ----------
+        again : bool
+            Whether a page that shows it already asks how it stands now: this is noted once in a while only,
+            as a page that waits for an answer asks every other second.
 
         Raises
         ------
@@ -155,7 +167,13 @@ class CurationService:
             If it is not there for this owner.
         """
         thread = self._store.load(owner, thread_id)
-        self._store.record_seen(owner, thread_id)
+        now, known = monotonic(), self._shown.get((owner, thread_id))
+        if not again or known is None or now - known > _SEEN_AGAIN_S:
+            self._store.record_seen(owner, thread_id)
+            self._shown[owner, thread_id] = now
+            self._shown.move_to_end((owner, thread_id))
+            while len(self._shown) > _MOST_SHOWN:
+                self._shown.popitem(last=False)
         return thread
 
     # --- marking ------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Events:
     def refresh(self, event: gr.EventData, request: gr.Request) -> Values:
         """Show a conversation as it stands now, for an answer that another page is waiting for."""
         try:
-            value = self._thread(request, wire.read(event.payload, "thread"))
+            value = self._thread(request, wire.read(event.payload, "thread"), again=True)
             return gr.skip(), {**value, "refresh": True}
         except Exception as error:  # noqa: BLE001 - edge
             return self._after(error, request), _error(error, thread=_named(event))
@@ -211,10 +211,10 @@ class Events:
             "more": page.more,
         }
 
-    def _thread(self, request: gr.Request, thread_id: str | None) -> dict[str, Any]:
+    def _thread(self, request: gr.Request, thread_id: str | None, *, again: bool = False) -> dict[str, Any]:
         value = None
         if thread_id:
-            thread = self._workspace.curation.show(request.username, thread_id)
+            thread = self._workspace.curation.show(request.username, thread_id, again=again)
             value = wire.thread_value(
                 thread, self._workspace.curation.judgements(request.username, thread_id)
             )

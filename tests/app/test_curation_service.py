@@ -97,6 +97,28 @@ def test_an_export_comes_back_with_pixels_of_the_same_picture(
     assert len(workspace._store.images(OTHER)) == 1
 
 
+def test_a_page_that_waits_is_noted_once(
+    workspace: Workspace, asked: AnswerUpdate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking again and again how a conversation stands is one look at it; opening it is one each time."""
+
+    def noted() -> int:
+        return sum(entry.action == "seen" for entry in workspace._store.audit())
+
+    now = 1000.0
+    monkeypatch.setattr("app.curation_service.monotonic", lambda: now)
+    for _ in range(5):
+        workspace.curation.show(ME, asked.thread_id, again=True)
+    assert noted() == 1
+    workspace.curation.show(ME, asked.thread_id)
+    assert noted() == 2
+    now += 601
+    workspace.curation.show(ME, asked.thread_id, again=True)
+    assert noted() == 3
+    with pytest.raises(ThreadNotFoundError):
+        workspace.curation.show(OTHER, asked.thread_id, again=True)
+
+
 def _relabel(file: Path, label: str) -> None:
     _rewrite(file, lambda name, data: _labelled(data, label) if name == "conversation.json" else data)
 
