@@ -185,7 +185,7 @@ def test_room_for_an_answer() -> None:
 
     assert r.answer_room(10, 50) == 50
     assert r.answer_room(60, 50) == 40
-    with pytest.raises(PromptTooLongError, match=r"69 tokens, and at most 68 fit"):
+    with pytest.raises(PromptTooLongError, match=r"its length is 69, and at most 68 fits"):
         r.answer_room(69, 50)
     assert r.answer_room(95, 5) == 5
 

@@ -481,7 +481,7 @@ def test_a_server_that_counts_only_as_far_as_it_must_is_asked_a_few_times(server
 def test_too_long_without_numbers_tells_an_estimate(server: FakeServer) -> None:
     """A bare sentence is still recognised, and a shorter answer is tried first."""
     bare = Reply([error_body("context_length_exceeded")], 400)
-    with pytest.raises(PromptTooLongError, match="≈ 587 tokens"):
+    with pytest.raises(PromptTooLongError, match="its length is ≈ 587"):
         answered(server, bare, bare)
 
 
