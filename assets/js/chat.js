@@ -83,7 +83,8 @@ export function mountChat(element, props, trigger, watch) {
     const { refresh, first } = message;
     if (first && (runs.size || state.thread.turns.length)) return; // the reader was faster than the page's first answer
     if (refresh && (message.thread.id !== state.thread.id || isBusy())) return;
-    const { id = null, turns = [], language = null, patient = null } = message.thread ?? {};
+    // what was chosen before the page's first answer stays chosen for the conversation that is yet to begin
+    const { id = null, turns = [], language = first ? state.thread.language : null, patient = null } = message.thread ?? {};
     if (refresh && JSON.stringify(turns) === JSON.stringify(state.thread.turns)) { awaitElsewhere(id); return; }
     const place = atEnd() ? null : scroller.scrollTop;
     state.thread = { id, turns, language, patient };

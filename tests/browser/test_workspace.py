@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from i18n.catalogue import Catalogue
-from tests.browser.conftest import ask, from_menu, upload
+from tests.browser.conftest import ask, from_menu, held, upload
 
 TEXT = Catalogue().text
 
@@ -200,6 +200,21 @@ def test_answers_in_a_fixed_language(open_page):
     expect(page.locator("#chat .answer-language")).to_have_value("ar")
     page.locator("#history .new-thread").click()
     expect(page.locator("#chat .answer-language")).to_have_value("")
+
+
+def test_a_choice_made_before_the_page_has_its_first_answer_stays(open_page):
+    """On a slow connection the reader is faster: the language chosen is the conversation's."""
+    page = open_page()
+    with held(page, "**/gradio_api/run/*") as routes:
+        page.reload()
+        page.locator("#chat .answer-language").select_option("ar")
+        page.wait_for_timeout(500)
+        assert routes
+        while routes:
+            routes.pop().continue_()
+    page.wait_for_timeout(1500)
+    ask(page, "Which side?")
+    expect(page.locator("#chat .answer")).to_contain_text("أجب باللغة العربية.")
 
 
 def test_a_draft_survives_a_reload(open_page):
