@@ -21,6 +21,8 @@ def opened(page):
     page.wait_for_function(
         f"{VIEW}.then((view) => view?.region.width === 2220 && view.region.height === 2967)"
     )
+    # what stands around the map appears with the slide and makes it fit anew; no reader is faster than that
+    page.wait_for_timeout(700)
     return page.locator("#viewer .slide-map")
 
 
@@ -207,6 +209,7 @@ def test_two_slides_and_several_regions_in_one_conversation(open_page, tmp_path)
     page = open_page()
     slide = opened(page)
     first = moved(page, slide, "PageUp", "Enter")
+    assert first["region"]["height"] < 2967
     ask(page, "First region?")
     second = moved(page, slide, "Escape", "PageUp", "ArrowDown", "]", "Enter")
     ask(page, "Second region?")
