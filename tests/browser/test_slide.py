@@ -21,8 +21,6 @@ def opened(page):
     page.wait_for_function(
         f"{VIEW}.then((view) => view?.region.width === 2220 && view.region.height === 2967)"
     )
-    # what stands around the map appears with the slide and makes it fit anew; no reader is faster than that
-    page.wait_for_timeout(700)
     return page.locator("#viewer .slide-map")
 
 
@@ -65,8 +63,10 @@ def test_the_overview_goes_first_when_asked_for(open_page):
 
 
 def moved(page, slide, *keys):
-    """Press keys on the map and wait until it stands still; returns the view."""
+    """Press keys on the map, wait until it stands still before what marks and at the end; returns the view."""
     for key in keys:
+        if key in ("Enter", "p"):
+            page.wait_for_timeout(700)
         slide.press(key)
     page.wait_for_timeout(700)
     return page.evaluate(VIEW)
