@@ -63,7 +63,7 @@ def test_the_overview_goes_first_when_asked_for(open_page):
 
 
 def moved(page, slide, *keys):
-    """Press keys on the map, wait until it stands still before what marks and at the end; returns the view."""
+    """Press keys, wait until the map stands still before one that marks and at the end; returns the view."""
     for key in keys:
         if key in ("Enter", "p"):
             page.wait_for_timeout(700)
