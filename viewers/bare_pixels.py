@@ -68,15 +68,15 @@ _LONGEST_OFFSET: Final = 2**32
 def clean_pixels(dataset: Dataset) -> bool:
     """Take away, in place, what is no pixel; data whose description makes no sense stays as it is.
 
-    Returns
-    -------
-    bool
-        ``False`` when something was left that was not taken apart: video, damaged frames.
-
     Parameters
     ----------
     dataset : Dataset
         With its ``file_meta``.
+
+    Returns
+    -------
+    bool
+        ``False`` when something was left that was not taken apart: video, damaged frames.
 
     Raises
     ------
